@@ -1,0 +1,296 @@
+"""Every model the zoo can build: registered here and now, indexed, or offered by other packages.
+
+Names come from three places, looked up in this order: builders that a running program registered,
+the static index of the built-in families, and the entry-point group `zoo.models` of installed
+packages (the entry's name is the model's name, its value the module that registers it). Listing
+imports none of the modules; `load` imports the one it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, TypeVar
+
+from registry.index import architecture_from_json, read_index
+from registry.names import did_you_mean, matches, natural_key
+from registry.records import Architecture, Order, Paper, Preprocess, Sampling, Weights
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Entry",
+    "find_weights",
+    "info",
+    "list_models",
+    "list_pretrained",
+    "load",
+    "register_model",
+    "registered_names",
+]
+
+ENTRY_POINT_GROUP = "zoo.models"
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A registered model.
+
+    Attributes:
+        architecture: Its record.
+        builder: Called with keyword arguments, returns the module.
+        layouts: Key maps by the name of the layout that they read, for `converters.convert`.
+    """
+
+    architecture: Architecture
+    builder: Callable[..., Any]
+    layouts: Mapping[str, Any]
+
+    @property
+    def defaults(self) -> dict[str, int]:
+        """The builder arguments where neither weights nor a caller say otherwise."""
+        return {
+            "num_classes": self.architecture.num_classes,
+            "num_frames": self.architecture.sampling.num_frames,
+            "img_size": self.architecture.preprocess.img_size,
+        }
+
+
+_registered: dict[str, Entry] = {}
+
+
+def register_model(
+    *,
+    order: Order,
+    paper: Paper | None = None,
+    weights: Sequence[Weights] = (),
+    num_classes: int | None = None,
+    sampling: Sampling | None = None,
+    preprocess: Preprocess | None = None,
+    layouts: Mapping[str, Any] | None = None,
+) -> Callable[[Builder], Builder]:
+    """Decorator that makes a builder known under its function's name.
+
+    Args:
+        order: What shuffled frames do to the logits.
+        paper: Where the architecture was published.
+        weights: Its weights records, the default first.
+        num_classes: Classes where no weights are asked for; the default weights' if left out.
+        sampling: Frames where no weights are asked for; the default weights' if left out.
+        preprocess: Pixels where no weights are asked for; the default weights' if left out.
+        layouts: Key maps by the name of the checkpoint layout that they read.
+
+    Returns:
+        The decorator; it returns the function it was given.
+
+    Raises:
+        ValueError: The name is taken by another module, two weights share a tag, or there are
+            neither weights nor an explicit recipe.
+    """
+
+    def register(builder: Builder) -> Builder:
+        name, module = builder.__name__, builder.__module__
+        _refuse_clash(name, builder)
+        tags = [record.tag for record in weights]
+        if len(set(tags)) < len(tags):
+            raise ValueError(f"{name!r} has two weights of one tag in {tags}; make each unique.")
+        default = weights[0] if weights else None
+        recipe = {
+            key: given if given is not None or default is None else getattr(default, key)
+            for key, given in (
+                ("num_classes", num_classes),
+                ("sampling", sampling),
+                ("preprocess", preprocess),
+            )
+        }
+        missing = [key for key, value in recipe.items() if value is None]
+        if missing:
+            raise ValueError(
+                f"{name!r} has no weights to take its input recipe from; give {', '.join(missing)}."
+            )
+        architecture = Architecture(
+            name=name,
+            family=module.rpartition(".")[2],
+            module=module,
+            summary=(builder.__doc__ or "").strip().split("\n")[0],
+            paper=paper,
+            order=order,
+            weights=tuple(weights),
+            **recipe,  # type: ignore[arg-type]
+        )
+        _registered[name] = Entry(architecture, builder, dict(layouts or {}))
+        return builder
+
+    return register
+
+
+def _refuse_clash(name: str, builder: Callable[..., Any]) -> None:
+    module = builder.__module__
+    other = None
+    if name in _registered:
+        known = _registered[name].builder
+        # A reloaded module or a notebook cell that runs again replaces its own builder.
+        if (known.__module__, known.__qualname__) != (module, builder.__qualname__):
+            other = known.__module__
+    elif name in read_index() and read_index()[name]["module"] != module:
+        other = read_index()[name]["module"]
+    if other is not None:
+        raise ValueError(
+            f"Model {name!r} is registered by both {other!r} and {module!r}; "
+            f"rename the builder in one of them."
+        )
+
+
+def registered_names() -> list[str]:
+    """Names whose modules are imported by now."""
+    return list(_registered)
+
+
+@cache
+def _entry_points() -> dict[str, list[str]]:
+    """Modules by model name, as installed packages declare them; nothing is imported."""
+    from importlib.metadata import entry_points  # slow to import, and `zoo list` must be fast
+
+    modules: dict[str, list[str]] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        modules.setdefault(point.name, []).append(point.value)
+    return modules
+
+
+def _modules() -> dict[str, str]:
+    """Module by name for every model, the first place that knows it winning."""
+    indexed = {name: data["module"] for name, data in read_index().items()}
+    registered = {name: entry.architecture.module for name, entry in _registered.items()}
+    offered = {name: modules[0] for name, modules in _entry_points().items()}
+    return offered | indexed | registered
+
+
+def list_models(
+    filter: str | Sequence[str] = "",  # noqa: A002 -- timm's name for it
+    *,
+    family: str | None = None,
+    pretrained: bool = False,
+    exclude: str | Sequence[str] = (),
+) -> list[str]:
+    """Names of the models, in natural order; imports neither torch nor any model.
+
+    Args:
+        filter: Pattern or patterns; with wildcards for the whole name, without for a part of it.
+        family: Only models of this family.
+        pretrained: Only models with weights. What an installed package offers is left out until
+            its module is imported, since its metadata does not tell.
+        exclude: Pattern or patterns of names to leave out.
+
+    Returns:
+        The names. Tiny variants made for tests are shown only to a filter that says `test`.
+    """
+    names = [
+        name
+        for name, module in _modules().items()
+        if matches(name, filter)
+        and (not exclude or not matches(name, exclude))
+        and (family is None or module.rpartition(".")[2] == family)
+        and (not pretrained or _tags(name))
+        and (not name.startswith("test_") or "test" in str(filter))
+    ]
+    return sorted(names, key=natural_key)
+
+
+def list_pretrained(
+    filter: str | Sequence[str] = "",  # noqa: A002 -- timm's name for it
+    *,
+    family: str | None = None,
+    exclude: str | Sequence[str] = (),
+) -> list[str]:
+    """Every `name.tag` whose name or whole text fits the filter; see `list_models`."""
+    full = [
+        f"{name}.{tag}"
+        for name in list_models(family=family, pretrained=True)
+        for tag in _tags(name)
+    ]
+    return [
+        text
+        for text in full
+        if (matches(text, filter) or matches(text.partition(".")[0], filter))
+        and (not exclude or not matches(text, exclude))
+    ]
+
+
+def _tags(name: str) -> list[str]:
+    if name in _registered:
+        return [record.tag for record in _registered[name].architecture.weights]
+    return [record["tag"] for record in read_index().get(name, {"weights": ()})["weights"]]
+
+
+def info(name: str) -> Architecture:
+    """The record of a model; torch is imported only for models that are not built in.
+
+    Raises:
+        LookupError: No such model.
+    """
+    indexed = read_index().get(name)
+    if name in _registered:
+        architecture = _registered[name].architecture
+        counted = {key: indexed[key] for key in ("params", "gflops")} if indexed else {}
+        return replace(architecture, **counted)
+    return architecture_from_json(indexed) if indexed else load(name).architecture
+
+
+def load(name: str) -> Entry:
+    """The registered model of that name; imports the module that defines it if need be.
+
+    Raises:
+        LookupError: No such model, or the module that should register it does not, or cannot be
+            imported.
+        ValueError: An installed package offers a name that is taken.
+    """
+    modules = _modules()
+    if name not in modules:
+        raise LookupError(
+            f"Unknown model {name!r}.{did_you_mean(name, modules)} "
+            f"`zoo list` shows all {len(list_models())}."
+        )
+    for offered in _entry_points().get(name, []):
+        if offered != modules[name]:
+            raise ValueError(
+                f"Model {name!r} is offered by both {modules[name]!r} and {offered!r}; "
+                f"uninstall or rename one of them."
+            )
+    if name not in _registered:
+        try:
+            importlib.import_module(modules[name])
+        except ImportError as error:
+            raise LookupError(
+                f"Module {modules[name]!r} of the model {name!r} cannot be imported ({error}); "
+                f"install what it needs, or uninstall the package that offers it."
+            ) from error
+    if name not in _registered:
+        raise LookupError(
+            f"Module {modules[name]!r} is said to register the model {name!r}, but does not; "
+            f"its package's entry points and its builders disagree."
+        )
+    return _registered[name]
+
+
+def find_weights(architecture: Architecture, tag: str) -> Weights:
+    """The weights of that tag; the default ones for the empty tag.
+
+    Raises:
+        LookupError: The model has no weights, or none of that tag.
+    """
+    known = [record.tag for record in architecture.weights]
+    if not known:
+        raise LookupError(
+            f"Model {architecture.name!r} has no pretrained weights; create it without "
+            f"`pretrained` or give `checkpoint=PATH`."
+        )
+    for record in architecture.weights:
+        if tag in (record.tag, ""):
+            return record
+    raise LookupError(
+        f"Unknown tag {tag!r} for {architecture.name!r}. Known: {', '.join(known)}."
+        f"{did_you_mean(tag, known)}"
+    )

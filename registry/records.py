@@ -1,0 +1,247 @@
+"""The facts the zoo keeps: architectures, weights, input recipes and metrics, as frozen records.
+
+A fact is typed once, in the family file beside the builder it describes; the index, the model
+cards, `config.json` and the README table are generated from these records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+__all__ = [
+    "UNKNOWN",
+    "Architecture",
+    "ImageSource",
+    "Metric",
+    "Order",
+    "PackageSource",
+    "Paper",
+    "Preprocess",
+    "Sampling",
+    "Source",
+    "Unknown",
+    "UpstreamSource",
+    "Weights",
+]
+
+
+class Unknown(Enum):
+    """The value of a required fact that upstream does not state; never guessed."""
+
+    UNKNOWN = "UNKNOWN"
+
+    def __str__(self) -> str:
+        return "not stated upstream"
+
+
+UNKNOWN = Unknown.UNKNOWN
+
+Order: TypeAlias = Literal["ignored", "reversal_blind", "used"]
+"""What shuffled frames do to the logits: nothing, only reversal does nothing, or they change."""
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Which frames of a video become clips, and how the views of one video are averaged.
+
+    Attributes:
+        rule: `uniform` spreads the frames over the whole video by `int(i * total / T)`;
+            `dense` takes a contiguous window, `frame_stride` apart; `segments` takes the centre
+            of T equal parts.
+        num_frames: Frames T in one clip.
+        frame_stride: Distance between sampled frames; counted at `fps`, or in the video's own
+            frames where `fps` is None. Always 1 for `uniform` and `segments`.
+        fps: Rate at which `frame_stride` is counted (frames are then chosen by their time, which
+            is right on variable frame rates), or None for the video's own frames.
+        num_clips: Temporal clips of the published test protocol.
+        num_crops: Spatial crops of the published test protocol, 1 or 3.
+        average: What is averaged over the views of a video.
+    """
+
+    rule: Literal["uniform", "dense", "segments"]
+    num_frames: int
+    frame_stride: int
+    fps: float | None
+    num_clips: int
+    num_crops: int
+    average: Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """How decoded frames become the model's input.
+
+    Attributes:
+        img_size: Side of the square test crop, pixels.
+        resize: Before the crop: an int is the new short side (aspect ratio kept), a pair is the
+            exact (height, width).
+        interpolation: Resampling filter of the resize.
+        antialias: Whether the filter widens when it shrinks a frame.
+        mean: Per channel, for pixels in [0, 1].
+        std: Per channel, for pixels in [0, 1].
+        channel_order: Order of the channels the weights were trained on.
+    """
+
+    img_size: int
+    resize: int | tuple[int, int]
+    interpolation: Literal["bilinear", "bicubic"]
+    antialias: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A measured figure with the protocol without which it means nothing.
+
+    Attributes:
+        name: For instance `top1`, in percent.
+        value: The figure.
+        dataset: Name of the data it was measured on.
+        split: Split of that data.
+        level: Whether one clip or the average over a video's views was scored.
+        num_clips: Temporal clips a video.
+        num_crops: Spatial crops a clip.
+        measured_by: Who measured it; `videozoo` where we did.
+        note: What else a reader must know to compare it.
+    """
+
+    name: str
+    value: float
+    dataset: str
+    split: str
+    level: Literal["clip", "video"]
+    num_clips: int
+    num_crops: int
+    measured_by: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paper:
+    """Where an architecture was published."""
+
+    title: str
+    url: str
+    year: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSource:
+    """A safetensors file inside the wheel, at `zoo/weights/FILE`; works with no network."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSource:
+    """A public checkpoint in its author's layout, converted at first use.
+
+    Attributes:
+        layout: Name of the key map that reads it, for instance `torchvision`.
+        url: Address of the file; empty where it is a file of `repo_id`.
+        repo_id: Hub repository; empty where `url` is given.
+        filename: Name of the file.
+        revision: Commit of the Hub repository; empty for plain addresses.
+        sha256: Hash of the file, or its first hexadecimal digits where only those are published.
+    """
+
+    layout: str
+    filename: str
+    url: str = ""
+    repo_id: str = ""
+    revision: str | Unknown = ""
+    sha256: str | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """A 2D image model, inflated; its classifier is replaced by a new one.
+
+    Attributes:
+        library: Where the image model is built and its weights are found.
+        model: Name of the image model with its tag.
+        layout: Name of the key map that reads it.
+        inflation: How its kernels are extended along time; None where they stay 2D.
+    """
+
+    library: Literal["timm"]
+    model: str
+    layout: str
+    inflation: Literal["mean", "center"] | None
+
+
+Source: TypeAlias = PackageSource | UpstreamSource | ImageSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """One set of trained tensors for one architecture, with everything needed to use it.
+
+    Attributes:
+        tag: Name after the dot: `<data>[_<T>x<stride>][_<size>][_<publisher>]`.
+        source: Where the tensors come from.
+        licence: Licence of the weights, an SPDX identifier where there is one.
+        data: What they were trained on, as a reader would say it.
+        num_classes: Outputs of the classifier in the source; 0 where it brings none.
+        labels: Name of the list in `registry/labels` that gives the classes in index order, or
+            None where the source has no classifier or its list is not known.
+        sampling: Frames the weights were trained and tested on.
+        preprocess: Pixels the weights were trained and tested on.
+        arguments: Builder arguments these weights need, beyond the architecture's defaults.
+        metrics: Published or measured figures.
+        note: What a user must know before choosing these weights.
+    """
+
+    tag: str
+    source: Source
+    licence: str | Unknown
+    data: str | Unknown
+    num_classes: int
+    labels: str | None
+    sampling: Sampling
+    preprocess: Preprocess
+    arguments: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+    metrics: tuple[Metric, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """What the zoo knows about one model name.
+
+    Attributes:
+        name: The builder's name.
+        family: Name of the file that defines it.
+        module: Dotted path of that file.
+        summary: First sentence of the builder's docstring.
+        paper: Where it was published; None for tiny variants made for tests.
+        order: What shuffled frames do to the logits.
+        num_classes: Classes where no weights are asked for.
+        sampling: Frames where no weights are asked for.
+        preprocess: Pixels where no weights are asked for.
+        weights: Every set of weights; the first is the default.
+        params: Parameters, counted on the module at its defaults; None until counted.
+        gflops: Multiply-adds of one view in units of 10^9, as papers count; None until counted.
+    """
+
+    name: str
+    family: str
+    module: str
+    summary: str
+    paper: Paper | None
+    order: Order
+    num_classes: int
+    sampling: Sampling
+    preprocess: Preprocess
+    weights: tuple[Weights, ...]
+    params: int | None = None
+    gflops: float | None = None
