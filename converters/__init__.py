@@ -1,0 +1,56 @@
+"""Tensors in and out: inflation, key maps, checkpoint files."""
+
+from typing import TYPE_CHECKING
+
+from registry.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from converters.checkpoint import read_checkpoint, read_metadata, write_safetensors
+    from converters.inflate import (
+        Inflation,
+        adapt_in_chans,
+        inflate_conv,
+        inflate_patch_embed,
+        inflate_pos_embed,
+    )
+    from converters.keymap import KeyMap, Rule
+    from converters.layouts import convert, export
+    from converters.positions import resize_spatial_table, resize_temporal_table
+
+__all__ = [
+    "VIDEOZOO",
+    "Inflation",
+    "KeyMap",
+    "Rule",
+    "adapt_in_chans",
+    "convert",
+    "export",
+    "inflate_conv",
+    "inflate_patch_embed",
+    "inflate_pos_embed",
+    "read_checkpoint",
+    "read_metadata",
+    "resize_spatial_table",
+    "resize_temporal_table",
+    "write_safetensors",
+]
+
+VIDEOZOO = "converters"
+"""Marks this package as ours; `import zoo` compares it, since other packages use the name."""
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "converters.checkpoint": ("read_checkpoint", "read_metadata", "write_safetensors"),
+        "converters.inflate": (
+            "Inflation",
+            "adapt_in_chans",
+            "inflate_conv",
+            "inflate_patch_embed",
+            "inflate_pos_embed",
+        ),
+        "converters.keymap": ("KeyMap", "Rule"),
+        "converters.layouts": ("convert", "export"),
+        "converters.positions": ("resize_spatial_table", "resize_temporal_table"),
+    },
+)

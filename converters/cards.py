@@ -1,0 +1,251 @@
+"""Model cards and tables in Markdown, made from records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from registry.names import natural_key
+from registry.records import (
+    Architecture,
+    ImageSource,
+    Metric,
+    PackageSource,
+    Preprocess,
+    Sampling,
+    Source,
+    Unknown,
+    Weights,
+)
+
+__all__ = ["architecture_card", "family_table", "folder_card", "weights_table"]
+
+_ORDER_TEXT = {
+    "ignored": "The order of the frames is not seen: any shuffle gives the same logits.",
+    "reversal_blind": "A clip and its reverse give the same logits; other shuffles do not.",
+    "used": "The order of the frames is seen: a shuffle changes the logits.",
+}
+
+
+def architecture_card(architecture: Architecture) -> str:
+    """The page of one architecture with all its weights."""
+    name = architecture.name
+    lines = [f"# {name}", "", architecture.summary, ""]
+    if architecture.paper:
+        paper = architecture.paper
+        lines += [f"Paper: [{paper.title}]({paper.url}), {paper.year}.", ""]
+    lines += [
+        "| family | parameters | GFLOPs a view | input (C, T, H, W) |",
+        "|---|---|---|---|",
+        f"| {architecture.family} | {_millions(architecture)} | {_gflops(architecture)} "
+        f"| {_input(architecture.sampling, architecture.preprocess)} |",
+        "",
+        "GFLOPs are 10^9 multiply-adds, as papers count them.",
+        _ORDER_TEXT[architecture.order],
+        "",
+        "```python",
+        "import zoo",
+        "",
+        f'model = zoo.create("{name}"{", pretrained=True" if architecture.weights else ""})',
+        'clip = zoo.load_clip("video.mp4", model)  # (V, C, T, H, W)',
+        "```",
+        "",
+    ]
+    if architecture.weights:
+        lines += ["## Weights", ""]
+    for record in architecture.weights:
+        lines += [f"### {name}.{record.tag}", "", *_weights_lines(record), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _weights_lines(record: Weights) -> list[str]:
+    arguments = ", ".join(f"{key}={value!r}" for key, value in record.arguments.items())
+    facts = [
+        ("trained on", str(record.data)),
+        ("classes", str(record.num_classes) if record.num_classes else "none, the head is new"),
+        ("source", source_text(record.source)),
+        ("hash", f"SHA-256 {_hash(record.source)}"),
+        ("licence", str(record.licence)),
+        ("arguments", f"`{arguments}`" if arguments else "the defaults"),
+        ("frames", sampling_text(record.sampling)),
+        ("pixels", preprocess_text(record.preprocess)),
+        *((metric.name, metric_text(metric)) for metric in record.metrics),
+    ]
+    rows = ["| | |", "|---|---|", *(f"| {key} | {text} |" for key, text in facts)]
+    return [*rows, "", record.note] if record.note else rows
+
+
+def folder_card(architecture: Architecture, config: Mapping[str, Any]) -> str:
+    """The card of saved weights, with the metadata that the Hub reads.
+
+    Args:
+        architecture: The model's record.
+        config: What `config.json` holds.
+    """
+    from huggingface_hub import ModelCardData
+
+    licence = str(config["licence"])
+    data = ModelCardData(
+        library_name="videozoo",
+        pipeline_tag="video-classification",
+        tags=["video", "videozoo", architecture.family],
+        license=licence.lower() if licence != Unknown.UNKNOWN.value else None,
+    )
+    name = f"{config['architecture']}.{config['tag']}".rstrip(".")
+    arguments = json.dumps(dict(config["arguments"]))
+    origin = f"It started from `{name}`." if config["tag"] else "It was built without a record."
+    lines = [
+        "---",
+        data.to_yaml(),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        architecture.summary,
+        origin,
+        "",
+        f"Arguments: `{arguments}`.",
+        "",
+        "```python",
+        "import zoo",
+        "",
+        'model = zoo.create("local-dir:PATH_OF_THIS_FOLDER")',
+        'print(zoo.predict(model, "video.mp4"))',
+        "```",
+        "",
+        _ORDER_TEXT[architecture.order],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def weights_table(architectures: Iterable[Architecture]) -> str:
+    """One row for each `name.tag`, and one for each name without weights."""
+    rows = [
+        "| model | frames x stride | crop | views | params | GFLOPs | top-1 | weights licence |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for architecture in sorted(architectures, key=lambda item: natural_key(item.name)):
+        link = f"({architecture.name}.md)"
+        counts = f"{_millions(architecture)} | {_gflops(architecture)}"
+        for record in architecture.weights:
+            sampling, views = record.sampling, "–"
+            if record.metrics:
+                views = f"{record.metrics[0].num_clips}x{record.metrics[0].num_crops}"
+            rows.append(
+                f"| [{architecture.name}.{record.tag}]{link} | {_frames(sampling)} "
+                f"| {record.preprocess.img_size} | {views} | {counts} | {_top1(record)} "
+                f"| {record.licence} |"
+            )
+        if not architecture.weights:
+            rows.append(
+                f"| [{architecture.name}]{link} | {_frames(architecture.sampling)} "
+                f"| {architecture.preprocess.img_size} | – | {counts} | – | no weights |"
+            )
+    return "\n".join(rows) + "\n"
+
+
+def family_table(architectures: Iterable[Architecture]) -> str:
+    """One row for each family: its models and its best published figure."""
+    families: dict[str, list[Architecture]] = {}
+    for architecture in architectures:
+        families.setdefault(architecture.family, []).append(architecture)
+    rows = ["| family | models | weights | best top-1 on Kinetics-400 |", "|---|---|---|---|"]
+    for family, members in sorted(families.items()):
+        members.sort(key=lambda item: natural_key(item.name))
+        names = ", ".join(f"[{item.name}](MODEL_CARDS/{item.name}.md)" for item in members)
+        best = [
+            (metric.value, f"{metric.value:g} ({item.name}.{record.tag}, {_views(metric)})")
+            for item in members
+            for record in item.weights
+            for metric in record.metrics
+            if metric.name == "top1" and metric.dataset == "kinetics400"
+        ]
+        count = sum(len(item.weights) for item in members)
+        rows.append(f"| {family} | {names} | {count} | {max(best)[1] if best else '–'} |")
+    return "\n".join(rows) + "\n"
+
+
+def source_text(source: Source) -> str:
+    """Where weights come from, in words."""
+    if isinstance(source, PackageSource):
+        return "trained by this project, in the package"
+    if isinstance(source, ImageSource):
+        how = f", kernels inflated by `{source.inflation}`" if source.inflation else ""
+        return f"{source.library}'s `{source.model}`{how}"
+    place = source.url or f"https://huggingface.co/{source.repo_id}"
+    return f"[{source.filename}]({place}), {source.layout}'s layout"
+
+
+def sampling_text(sampling: Sampling) -> str:
+    """A sampling recipe in words."""
+    frames = f"{sampling.num_frames} frames"
+    if sampling.rule == "uniform":
+        rule = f"{frames} spread over the video"
+    elif sampling.rule == "segments":
+        rule = f"{frames}, the centres of equal parts of the video"
+    else:
+        rate = f"at {sampling.fps:g} frames per second" if sampling.fps else "as the video has them"
+        rule = f"{frames}, every {_ordinal(sampling.frame_stride)} {rate}"
+    views = f"{sampling.num_clips} clips x {sampling.num_crops} crops"
+    return f"{rule}; test protocol {views}, {sampling.average} averaged"
+
+
+def preprocess_text(recipe: Preprocess) -> str:
+    """A preprocessing recipe in words."""
+    resize = (
+        f"short side to {recipe.resize}"
+        if isinstance(recipe.resize, int)
+        else f"resized to {recipe.resize[0]}x{recipe.resize[1]}"
+    )
+    filter_ = f"{recipe.interpolation}{', antialiased' if recipe.antialias else ''}"
+    mean, std = (", ".join(f"{x:g}" for x in values) for values in (recipe.mean, recipe.std))
+    return (
+        f"{resize} ({filter_}), centre crop {recipe.img_size}, {recipe.channel_order.upper()}, "
+        f"mean ({mean}), std ({std})"
+    )
+
+
+def metric_text(metric: Metric) -> str:
+    """A figure with its protocol in words."""
+    text = (
+        f"{metric.value:g} on {metric.dataset} {metric.split}, {metric.level} level, "
+        f"{_views(metric)}, measured by {metric.measured_by}"
+    )
+    return f"{text}; {metric.note}" if metric.note else text
+
+
+def _views(metric: Metric) -> str:
+    return f"{metric.num_clips} clips x {metric.num_crops} crops"
+
+
+def _frames(sampling: Sampling) -> str:
+    if sampling.rule == "dense":
+        return f"{sampling.num_frames}x{sampling.frame_stride}"
+    return f"{sampling.num_frames} {sampling.rule}"
+
+
+def _top1(record: Weights) -> str:
+    return next((f"{m.value:g} ({m.dataset})" for m in record.metrics if m.name == "top1"), "–")
+
+
+def _millions(architecture: Architecture) -> str:
+    return "–" if architecture.params is None else f"{architecture.params / 1e6:.2f} M"
+
+
+def _gflops(architecture: Architecture) -> str:
+    return "–" if architecture.gflops is None else f"{architecture.gflops:.2f}"
+
+
+def _input(sampling: Sampling, preprocess: Preprocess) -> str:
+    return f"3, {sampling.num_frames}, {preprocess.img_size}, {preprocess.img_size}"
+
+
+def _hash(source: Source) -> str:
+    if isinstance(source, ImageSource):
+        return "checked by timm"
+    return str(source.sha256)
+
+
+def _ordinal(number: int) -> str:
+    return {1: "one", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")

@@ -1,0 +1,124 @@
+"""Checkpoint files: safetensors in and out with metadata, and other people's pickles, safely."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+__all__ = ["read_checkpoint", "read_metadata", "unwrap", "write_safetensors"]
+
+_WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "module")
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file by key, wrappers removed.
+
+    Safetensors and torch's own format are read; the latter never runs code from the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, of another kind, or holds no state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No checkpoint file at '{path}'; give the path of a file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise ValueError(
+            f"'{path}' is damaged or not a safetensors file ({error}); fetch it again."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"'{path}' is damaged, or holds more than tensors ({reason}); give a safetensors file "
+            f"or a state dict that torch.load reads with weights_only=True."
+        ) from error
+    return unwrap(content, str(path))
+
+
+def unwrap(content: Any, origin: str) -> dict[str, Tensor]:
+    """The state dict inside what a training program saved.
+
+    Takes it out of wrappers such as `state_dict` or `model_state` and removes a `module.` that
+    stands before every key.
+
+    Raises:
+        ValueError: No state dict is found.
+    """
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"'{origin}' holds no state dict, but {type(content).__name__}.")
+    strange = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ValueError(f"'{origin}' holds other things than tensors under {', '.join(strange)}.")
+    state = {str(key): value for key, value in content.items()}
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata in a safetensors header.
+
+    Raises:
+        ValueError: The file is damaged or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is damaged or not a safetensors file ({error}).") from error
+
+
+def write_safetensors(
+    state: Mapping[str, Tensor], path: str | os.PathLike[str], *, metadata: Mapping[str, str]
+) -> None:
+    """Write tensors beside the final name, read them back, then rename.
+
+    A reader never sees half a file, and whoever is interrupted leaves none.
+
+    Args:
+        state: Tensors by key; made contiguous, dtype kept.
+        path: Final name; its folder is made.
+        metadata: Text by key, stored in the header.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Tensors that share memory (tied weights) must be written apart: safetensors refuses views.
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    seen: set[int] = set()
+    for key, value in tensors.items():
+        if value.untyped_storage().data_ptr() in seen:
+            tensors[key] = value.clone()
+        seen.add(tensors[key].untyped_storage().data_ptr())
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        try:
+            save_file(tensors, part, metadata=dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"Cannot write '{path}' ({error}).") from error
+        with safe_open(part, framework="pt") as written:
+            assert set(written.keys()) == set(tensors)
+        part.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()

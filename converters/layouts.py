@@ -1,0 +1,127 @@
+"""From other libraries' layouts to ours and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import registry
+from converters.inflate import Inflation
+from converters.keymap import IDENTITY, KeyMap, Problems
+
+__all__ = ["VERSION", "convert", "detect", "export"]
+
+VERSION = 1
+"""Raised whenever converted tensors would come out different, so that caches are made anew."""
+
+OWN_LAYOUT = "zoo"
+
+
+def convert(
+    state_dict: Mapping[str, Tensor],
+    *,
+    name: str,
+    source: str | None = None,
+    inflation: Inflation | None = None,
+    **arguments: Any,
+) -> dict[str, Tensor]:
+    """Turn a checkpoint of another library into the tensors of one of our models.
+
+    Args:
+        state_dict: Tensors by the source's keys; left as it is.
+        name: Name of our model.
+        source: Layout of the checkpoint, such as `torchvision`, `transformers` or `timm`; found
+            by its keys and shapes if left out.
+        inflation: `mean` (the default) or `center`, where an image model is inflated.
+        **arguments: Builder arguments the checkpoint was made with, where they are not the
+            model's own defaults; `num_classes` for instance.
+
+    Returns:
+        Our tensors by key. Keys that the source does not bring (the new head of an inflated image
+        model) are left out.
+
+    Raises:
+        LookupError: No such model or layout.
+        ValueError: The checkpoint does not fit; the message names every key.
+    """
+    entry = registry.load(name)
+    with torch.device("meta"):
+        shapes = _shapes(entry.builder(**(entry.defaults | arguments)))
+    if source is None:
+        source = detect(state_dict, entry, shapes)
+    keymap = _layout(entry, source)
+    if inflation is not None and not keymap.inflates:
+        raise ValueError(
+            f"The layout {source!r} of {name!r} is not inflated; leave out inflation={inflation!r}."
+        )
+    converted, problems = keymap.attempt(state_dict, shapes, inflation=inflation or "mean")
+    if problems:
+        raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
+    return converted
+
+
+def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[str, Tensor]:
+    """Write a model's tensors in another library's layout; `convert` reads them back unchanged.
+
+    Args:
+        model: A model that `zoo.create` made.
+        target: Layout, such as `torchvision` or `transformers`.
+        name: The model's name, where the module was not made by `zoo.create`.
+
+    Returns:
+        Tensors by the target's keys.
+
+    Raises:
+        LookupError: The model has no such layout.
+        ValueError: The model's name is not known, or the layout cannot hold its weights.
+    """
+    if name is None:
+        record = getattr(model, "record", None)
+        if record is None:
+            raise ValueError("This module was not made by zoo.create; give its `name`.")
+        name = str(record.architecture)
+    return _layout(registry.load(name), target).export(model.state_dict())
+
+
+def detect(
+    state_dict: Mapping[str, Tensor],
+    entry: registry.Entry,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> str:
+    """The layout that fits a state dict without a key left over.
+
+    Raises:
+        ValueError: None fits; the message tells how the nearest one fails.
+    """
+    failed: list[tuple[str, Problems]] = []
+    for source in (OWN_LAYOUT, *entry.layouts):
+        _, problems = _layout(entry, source).attempt(state_dict, shapes)
+        if not problems:
+            return source
+        failed.append((source, problems))
+    nearest, problems = min(failed, key=lambda item: len(item[1]))
+    known = ", ".join(source for source, _ in failed)
+    raise ValueError(
+        f"The checkpoint fits none of the layouts of {entry.architecture.name!r} ({known}). "
+        f"Nearest is {nearest!r}: {problems}."
+    )
+
+
+def _layout(entry: registry.Entry, source: str) -> KeyMap:
+    if source == OWN_LAYOUT:
+        return IDENTITY
+    keymap = entry.layouts.get(source)
+    if keymap is None:
+        known = ", ".join((OWN_LAYOUT, *entry.layouts))
+        raise LookupError(
+            f"Unknown layout {source!r} for {entry.architecture.name!r}. Known: {known}."
+        )
+    assert isinstance(keymap, KeyMap)
+    return keymap
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}

@@ -1,0 +1,86 @@
+"""Key maps are total: anything left over, missing or misshapen raises and is named."""
+
+import pytest
+import torch
+
+from converters import KeyMap, Rule
+
+MAP = KeyMap(
+    (
+        Rule("stem.0", "stem.conv"),
+        Rule("{stage}.{i}.attn", "{stage}.{i}.attn", copies=("{stage}.{i}.time_attn",)),
+        Rule("{stage}.{i}.conv1.0", "{stage}.{i}.conv1", inflate=True),
+    ),
+    dropped={"fc": "picture classes"},
+    new={"head": "random"},
+)
+SHAPES = {
+    "stem.conv.weight": (2, 3),
+    "layer1.0.attn.weight": (4,),
+    "layer1.0.time_attn.weight": (4,),
+    "layer1.0.conv1.weight": (2, 2, 3, 1, 1),
+    "head.weight": (5, 2),
+}
+
+
+def _state():
+    return {
+        "stem.0.weight": torch.randn(2, 3),
+        "layer1.0.attn.weight": torch.randn(4),
+        "layer1.0.conv1.0.weight": torch.randn(2, 2, 1, 1),
+        "fc.weight": torch.randn(1000, 2),
+    }
+
+
+def test_renames_copies_inflates_drops_and_leaves_new_keys_out():
+    state = _state()
+    found = MAP.convert(state, SHAPES)
+    assert found.keys() == SHAPES.keys() - {"head.weight"}
+    assert torch.equal(found["stem.conv.weight"], state["stem.0.weight"])
+    assert torch.equal(found["layer1.0.time_attn.weight"], state["layer1.0.attn.weight"])
+    assert torch.allclose(found["layer1.0.conv1.weight"].sum(2), state["layer1.0.conv1.0.weight"])
+    assert all(tensor.is_contiguous() for tensor in found.values())
+
+
+def test_rules_match_whole_segments_only():
+    state = _state()
+    state["stem.01.weight"] = torch.zeros(1)
+    state["fcx.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"unknown keys: stem\.01\.weight, fcx\.weight"):
+        MAP.convert(state, SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda s: s.update(stray=torch.zeros(1)), "unknown keys: stray"),
+        (lambda s: s.pop("stem.0.weight"), r"missing keys: stem\.conv\.weight"),
+        (
+            lambda s: s.update({"stem.0.weight": torch.zeros(3, 3)}),
+            r"wrong shapes: stem\.0\.weight is \(3, 3\), stem\.conv\.weight is \(2, 3\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(harm, sentence):
+    state = _state()
+    harm(state)
+    with pytest.raises(ValueError, match=sentence):
+        MAP.convert(state, SHAPES)
+
+
+def test_two_sources_for_one_target_are_refused():
+    twice = KeyMap((Rule("a", "x"), Rule("b", "x")))
+    with pytest.raises(ValueError, match="unknown keys: b"):
+        twice.convert({"a": torch.zeros(1), "b": torch.ones(1)}, {"x": (1,)})
+
+
+def test_export_goes_back_and_refuses_where_there_is_no_way_back():
+    plain = KeyMap((Rule("{s}.0", "{s}.conv"), Rule("fc", "head")))
+    ours = {"stem.conv.weight": torch.randn(2), "head.bias": torch.randn(3)}
+    back = plain.export(ours)
+    assert back.keys() == {"stem.0.weight", "fc.bias"}
+    assert torch.equal(back["fc.bias"], ours["head.bias"])
+    with pytest.raises(ValueError, match="image model"):
+        MAP.export(ours)
+    with pytest.raises(ValueError, match="no place for: tail"):
+        plain.export({"tail": torch.zeros(1)})
