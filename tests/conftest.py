@@ -1,0 +1,42 @@
+"""What holds for every test: no network, nothing written outside its folder, RNGs put back."""
+
+import os
+import random
+import socket
+import tempfile
+
+# Read by huggingface_hub when it is imported, so it must come first.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="videozoo-tests-")
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _put_back_rngs():
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    connect = socket.socket.connect
+
+    def only_loopback(self, address):
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"A test asked for the network: {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_loopback)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache for converted weights."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    return tmp_path / "assets"

@@ -1,0 +1,226 @@
+"""The contract of DESIGN, over every family's test variant; a new family adds no code here."""
+
+import pytest
+import torch
+from scrambling import assert_close, assert_listens, random_clip, scramble
+
+import registry
+import zoo
+
+NAMES = registry.list_models("test_*")
+TOKEN_FAMILIES = {"timesformer"}
+
+
+def _shape(model, n=2):
+    return (n, model.in_chans, model.num_frames, model.img_size, model.img_size)
+
+
+@pytest.fixture(params=NAMES)
+def model(request):
+    torch.manual_seed(0)
+    made = zoo.create(request.param)
+    return scramble(made, torch.zeros(_shape(made, 4)))
+
+
+def test_every_family_has_a_test_variant():
+    tested = {registry.info(name).family for name in NAMES}
+    assert tested == {registry.info(name).family for name in registry.list_models()}
+
+
+def test_logits_depend_on_the_clip_and_are_finite(model):
+    assert_listens(model, _shape(model))
+    logits = model(random_clip(_shape(model), seed=1))
+    assert logits.shape == (2, model.record.arguments["num_classes"])
+    assert logits.isfinite().all()
+
+
+def test_every_parameter_gets_a_gradient(model):
+    model.train()
+    model(random_clip(_shape(model, 4), seed=1)).square().sum().backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_two_passes_are_equal_and_a_batch_equals_its_items(model):
+    clip = random_clip(_shape(model, 3), seed=1)
+    with torch.no_grad():
+        whole = model(clip)
+        assert torch.equal(whole, model(clip))
+        items = torch.cat([model(item[None]) for item in clip])
+    assert_close(items, whole, tolerance=1e-5)
+
+
+def test_forward_is_features_then_head(model):
+    clip = random_clip(_shape(model), seed=1)
+    with torch.no_grad():
+        features = model.forward_features(clip)
+        pooled = model.forward_head(features, pre_logits=True)
+        logits = model.forward_head(features)
+        assert pooled.shape == (2, model.num_features)
+        assert torch.equal(model.get_classifier()(pooled), logits)
+        assert torch.equal(model(clip), logits)
+
+
+def test_features_have_the_layout_of_the_family(model):
+    with torch.no_grad():
+        features = model.forward_features(random_clip(_shape(model), seed=1))
+        last = model.forward_intermediates(
+            random_clip(_shape(model), seed=1), indices=1, norm=True, intermediates_only=True
+        )[0]
+    if model.record.architecture.split("_")[1] in TOKEN_FAMILIES:
+        t, h, w = last.shape[2:]
+        assert features.shape == (2, 1 + t * h * w, model.num_features)
+        patches = features[:, 1:].transpose(1, 2).reshape(last.shape)  # time slowest
+        assert_close(patches, last, tolerance=1e-5)
+    else:
+        assert torch.equal(features, last)
+
+
+def test_intermediates_agree_with_feature_info(model):
+    clip = random_clip(_shape(model), seed=1)
+    with torch.no_grad():
+        final, levels = model.forward_intermediates(clip)
+        assert torch.equal(final, model.forward_features(clip))
+        assert len(levels) == len(model.feature_info)
+        for level, facts in zip(levels, model.feature_info, strict=True):
+            assert level.shape[:2] == (2, facts["num_chs"])
+            assert level.shape[3] == -(-model.img_size // facts["reduction"])
+            model.get_submodule(facts["module"])
+        only = model.forward_intermediates(
+            clip, indices=[0, -1], stop_early=True, intermediates_only=True
+        )
+        assert torch.equal(only[0], levels[0])
+        assert torch.equal(only[1], levels[-1])
+        early, first = model.forward_intermediates(clip, indices=[0], stop_early=True)
+        assert len(first) == 1
+        assert early is not None
+    with pytest.raises(ValueError, match="outside the"):
+        model.forward_intermediates(clip, indices=[99])
+
+
+@pytest.mark.parametrize("change", ["reversed", "shuffled"])
+def test_order_of_frames_does_what_the_record_says(model, change):
+    clip = random_clip(_shape(model), seed=1)
+    t = model.num_frames
+    order = list(range(t))[::-1]
+    if change == "shuffled":
+        order = [*range(1, t, 2), *range(0, t, 2)]
+    with torch.no_grad():
+        logits, changed = model(clip), model(clip[:, :, order])
+    difference = (logits - changed).abs().max() / logits.abs().max()
+    says = registry.info(model.record.architecture).order
+    blind = says == "ignored" or (says == "reversal_blind" and change == "reversed")
+    if blind:
+        assert difference < 1e-5
+    else:
+        assert difference > 1e-3
+
+
+def test_save_and_load_give_equal_values(model, tmp_path):
+    folder = zoo.save(model, tmp_path / "saved")
+    again = zoo.create(f"local-dir:{folder}")
+    clip = random_clip(_shape(model), seed=1)
+    with torch.no_grad():
+        assert torch.equal(again(clip), model(clip))
+    assert again.record.to_json() == model.record.to_json()
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpointing_changes_no_value_and_no_gradient(name):
+    torch.manual_seed(0)
+    model = zoo.create(name)
+    scramble(model, torch.zeros(_shape(model, 4)))
+    clip = random_clip(_shape(model), seed=1)
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model(clip).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+def test_layer_decay_groups_cover_every_parameter(model):
+    from timm.optim import param_groups_layer_decay
+
+    groups = param_groups_layer_decay(
+        model, layer_decay=0.5, no_weight_decay_list=model.no_weight_decay()
+    )
+    grouped = sum(len(group["params"]) for group in groups)
+    assert grouped == len(list(model.parameters()))
+    scales = {group["lr_scale"] for group in groups}
+    assert len(scales) > 2  # stem, stages, head lie at different depths
+
+
+def test_classifier_can_be_replaced_and_removed(model):
+    clip = random_clip(_shape(model), seed=1)
+    with torch.no_grad():
+        pooled = model.forward_head(model.forward_features(clip), pre_logits=True)
+        model.reset_classifier(5)
+        assert model(clip).shape == (2, 5)
+        assert model.record.arguments["num_classes"] == 5
+        assert model.record.labels is None
+        model.reset_classifier(0)
+        assert torch.equal(model(clip), pooled)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_classes_channels_frames_and_size(name):
+    torch.manual_seed(0)
+    default = zoo.create(name)
+    t, size = 2 * default.num_frames, 2 * default.img_size
+    for in_chans in (1, 4):
+        made = zoo.create(name, num_classes=3, in_chans=in_chans, num_frames=t, img_size=size)
+        assert (made.num_frames, made.img_size, made.in_chans) == (t, size, in_chans)
+        assert made.record.sampling.num_frames == t
+        assert made.record.preprocess.img_size == size
+        with torch.no_grad():
+            assert made(torch.randn(1, in_chans, t, size, size)).shape == (1, 3)
+
+
+def test_record_agrees_with_the_module(model):
+    facts = registry.info(model.record.architecture)
+    assert facts.params == sum(p.numel() for p in model.parameters())
+    assert facts.num_classes == model.num_classes
+    assert facts.sampling.num_frames == model.num_frames
+    assert facts.preprocess.img_size == model.img_size
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda x: x.transpose(1, 2), r"looks like \(N, T, C, H, W\), call x.transpose\(1, 2\)"),
+        (lambda x: x.permute(0, 2, 3, 4, 1), r"looks like \(N, T, H, W, C\)"),
+        (lambda x: x[0], r"x.unsqueeze\(0\)"),
+        (lambda x: (x * 50).to(torch.uint8), "got torch.uint8; zoo.load_clip"),
+        (lambda x: torch.cat([x, x], dim=1), r"in_chans=6"),
+        (lambda x: x[0, 0], "zoo.load_clip makes them"),
+    ],
+)
+def test_a_wrong_clip_is_refused_in_a_sentence(model, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        model(change(torch.randn(_shape(model))))
+
+
+def test_no_frames_are_refused(model):
+    with pytest.raises(ValueError, match="holds no frames"):
+        model(torch.randn(1, 3, 0, model.img_size, model.img_size))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exports_with_a_dynamic_batch(name):
+    torch.manual_seed(0)
+    model = zoo.create(name)
+    scramble(model, torch.zeros(_shape(model, 4)))
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(
+        model, (torch.randn(_shape(model)),), dynamic_shapes=({0: batch},), strict=False
+    )
+    clip = random_clip(_shape(model, 3), seed=1)
+    with torch.no_grad():
+        assert_close(exported.module()(clip), model(clip), tolerance=1e-5)

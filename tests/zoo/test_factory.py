@@ -1,0 +1,248 @@
+"""`create`: names, tags, arguments and checkpoints; what is wrong is said in one sentence."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+import torchvision
+from scrambling import assert_close, random_clip, scramble
+
+import converters
+import registry
+import zoo
+
+
+def test_a_model_is_ready_for_use():
+    model = zoo.create("test_r2p1d")
+    assert not model.training
+    assert model.record.name == "test_r2p1d"
+    assert model.record.source is None
+
+
+def test_a_tag_selects_the_recipe_without_loading():
+    model = zoo.create("timesformer_divided.k600", img_size=32, num_frames=2, num_classes=5)
+    assert model.record.tag == ""
+    assert model.num_classes == 5
+    with torch.device("meta"):
+        full = zoo.create("r2p1d_18.k400")
+    assert full.num_classes == 400
+    assert full.record.labels[399] == "zumba"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sentence"),
+    [
+        ("r2p1d_81", LookupError, r"Unknown model 'r2p1d_81'. Did you mean 'r2p1d_18'\?"),
+        ("r2p1d_18.k40", LookupError, r"Unknown tag 'k40' for 'r2p1d_18'. .*mean 'k400'\?"),
+        ("i4d:resnet50", ValueError, "Unknown scheme 'i4d:'"),
+        ("", ValueError, "A model name is text"),
+        ("local-dir:/nowhere/at/all", FileNotFoundError, "takes a folder that zoo.save wrote"),
+    ],
+)
+def test_wrong_names(name, kind, sentence):
+    with pytest.raises(kind, match=sentence):
+        zoo.create(name, pretrained="." in name and not name.startswith("local"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"drop_rat": 0.1}, r"takes no argument 'drop_rat'. Allowed: .*mean 'drop_rate'\?"),
+        ({"widths": (1, 2)}, "takes no argument 'widths'"),
+        ({"num_frames": 0}, "num_frames must be a whole number of 1 or more, not 0"),
+        ({"num_classes": -1}, "num_classes must be a whole number of 0 or more"),
+        ({"in_chans": 2.5}, "in_chans must be a whole number"),
+        ({"stem": "4d"}, "Unknown stem '4d'. Known: 3d, 2plus1d, inflated"),
+        ({"pretrained": True}, "has no pretrained weights"),
+        ({"pretrained": True, "checkpoint": "x"}, "has no pretrained|not both"),
+    ],
+)
+def test_wrong_arguments(arguments, sentence):
+    with pytest.raises((ValueError, LookupError), match=sentence):
+        zoo.create("test_r2p1d", **arguments)
+
+
+def test_a_size_that_the_patch_does_not_divide():
+    with pytest.raises(ValueError, match="img_size=30 is no multiple of the patch of 8"):
+        zoo.create("test_timesformer_divided", img_size=30)
+
+
+def test_a_clip_of_another_length_than_the_tables_is_refused():
+    model = zoo.create("test_timesformer_joint")
+    with pytest.raises(ValueError, match=r"num_frames=8, img_size=32\) makes one"):
+        model(torch.randn(1, 3, 8, 32, 32))
+
+
+def test_drop_rate_reaches_the_model():
+    assert zoo.create("test_r3d", drop_rate=0.3).drop.p == 0.3
+    blocks = zoo.create("test_timesformer_space", drop_path_rate=0.2).blocks
+    assert [block.drop_path.rate for block in blocks] == [0.0, 0.2]
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A scrambled model saved as a folder, with labels."""
+    torch.manual_seed(0)
+    model = scramble(zoo.create("test_r2p1d"), torch.zeros(4, 3, 8, 32, 32))
+    labels = tuple("abcdefg")
+    model.record = dataclasses.replace(model.record, labels=labels)
+    return model, zoo.save(model, tmp_path / "trained")
+
+
+def test_other_classes_give_a_new_head_and_one_warning(trained):
+    model, folder = trained
+    with pytest.warns(UserWarning, match="is new: 3 classes with random weights") as caught:
+        new = zoo.create(f"local-dir:{folder}", num_classes=3)
+    assert len(caught) == 1
+    assert new.record.labels is None
+    clip = random_clip((1, 3, 8, 32, 32), seed=1)
+    with torch.no_grad():
+        wanted = model.forward_features(clip)
+        assert torch.equal(new.forward_features(clip), wanted)
+        pooled = zoo.create(f"local-dir:{folder}", num_classes=0)(clip)
+    assert torch.equal(pooled, model.forward_head(wanted, pre_logits=True))
+
+
+def test_the_same_number_of_classes_keeps_the_head_and_labels(trained):
+    _, folder = trained
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new = zoo.create(f"local-dir:{folder}", num_classes=7)
+    assert new.record.labels == tuple("abcdefg")
+
+
+def test_one_channel_sees_gray_as_three_do(trained):
+    model, folder = trained
+    gray = zoo.create(f"local-dir:{folder}", in_chans=1)
+    clip = random_clip((1, 1, 8, 32, 32), seed=1)
+    with torch.no_grad():
+        assert_close(gray(clip), model(clip.repeat(1, 3, 1, 1, 1)))
+
+
+def test_position_tables_are_resampled_from_the_trained_grid(tmp_path):
+    torch.manual_seed(0)
+    model = zoo.create("test_timesformer_divided")
+    scramble(model, torch.zeros(2, 3, 4, 32, 32))
+    folder = zoo.save(model, tmp_path / "m")
+    new = zoo.create(f"local-dir:{folder}", num_frames=8, img_size=64)
+    assert torch.equal(
+        new.pos_embed,
+        converters.resize_spatial_table(model.pos_embed, old=(4, 4), new=(8, 8)),
+    )
+    assert torch.equal(
+        new.time_embed, converters.resize_temporal_table(model.time_embed, num_frames=8)
+    )
+    assert new(torch.randn(1, 3, 8, 64, 64)).isfinite().all()
+
+
+def test_a_still_clip_gives_the_same_answer_for_any_number_of_frames(tmp_path):
+    torch.manual_seed(0)
+    model = zoo.create("test_timesformer_factorised")
+    scramble(model, torch.zeros(2, 3, 4, 32, 32), keep=("temporal", "time_embed"))
+    folder = zoo.save(model, tmp_path / "m")
+    frame = random_clip((1, 3, 1, 32, 32), seed=1)
+    with torch.no_grad():
+        wanted = model(frame.repeat(1, 1, 4, 1, 1))
+        for t in (1, 8, 16):
+            new = zoo.create(f"local-dir:{folder}", num_frames=t)
+            assert_close(new(frame.repeat(1, 1, t, 1, 1)), wanted)
+
+
+@pytest.mark.parametrize("form", ["ours.safetensors", "ours.pth", "torchvision.pth", "wrapped.pth"])
+def test_a_checkpoint_file_in_any_known_layout(tmp_path, trained, form):
+    model, _ = trained
+    state = model.state_dict()
+    if form.startswith(("torchvision", "wrapped")):
+        state = converters.export(model, target="torchvision")
+    path = tmp_path / form
+    if form.endswith("safetensors"):
+        converters.write_safetensors(state, path, metadata={})
+    elif form.startswith("wrapped"):
+        torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
+    else:
+        torch.save(state, path)
+    new = zoo.create("test_r2p1d", checkpoint=path)
+    clip = random_clip((1, 3, 8, 32, 32), seed=1)
+    with torch.no_grad():
+        assert torch.equal(new(clip), model(clip))
+    assert new.record.source == {"checkpoint": form}
+
+
+def test_a_checkpoint_with_other_classes(tmp_path):
+    torch.manual_seed(0)
+    for classes in (7, 3):
+        made = zoo.create("test_r2p1d", num_classes=classes)
+        torch.save(made.state_dict(), tmp_path / f"{classes}.pth")
+    kept = zoo.create("test_r2p1d", checkpoint=tmp_path / "3.pth", num_classes=3)
+    assert torch.equal(kept.fc.weight, made.fc.weight)
+    with pytest.warns(UserWarning, match="is new: 3 classes"):
+        zoo.create("test_r2p1d", checkpoint=tmp_path / "7.pth", num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [
+        (lambda s: s.pop("layer1.0.bn1.bias"), r"missing keys: layer1\.0\.bn1\.bias"),
+        (lambda s: s.update(stray=torch.zeros(1)), "unknown keys: stray"),
+        (
+            lambda s: s.update({"stem.bn.bias": torch.zeros(99)}),
+            r"wrong shapes: stem\.bn\.bias is \(99,\)",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(tmp_path, trained, harm, named):
+    state = trained[0].state_dict()
+    harm(state)
+    torch.save(state, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=rf"bad\.pth.*{named}"):
+        zoo.create("test_r2p1d", checkpoint=tmp_path / "bad.pth")
+
+
+def test_picture_weights_from_a_path_start_a_video_model(tmp_path):
+    torch.manual_seed(0)
+    image = torchvision.models.resnet18(weights=None)
+    torch.save(image.state_dict(), tmp_path / "resnet18.pth")
+    with pytest.warns(UserWarning, match="is new: 400 classes"):
+        model = zoo.create("r2p1d_18", stem="inflated", checkpoint=tmp_path / "resnet18.pth")
+    assert torch.allclose(model.stem.conv.weight.sum(2), image.conv1.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda c: c.update(extra=1), r"unknown keys \['extra'\]"),
+        (lambda c: c.pop("labels"), r"missing keys \['labels'\]"),
+        (lambda c: c.update(schema_version=9), "has schema_version 9; this videozoo reads 1"),
+        (lambda c: c.update(architecture="r2p1d_999"), "Unknown model 'r2p1d_999'"),
+        (lambda c: c.update(sampling={"rule": 3}), "value of the wrong kind"),
+    ],
+)
+def test_a_harmed_config_is_refused(trained, harm, sentence):
+    import json
+
+    _, folder = trained
+    config = json.loads((folder / "config.json").read_text())
+    harm(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises((ValueError, LookupError), match=sentence):
+        zoo.create(f"local-dir:{folder}")
+
+
+def test_a_harmed_folder_is_refused(trained):
+    _, folder = trained
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json' is not JSON"):
+        zoo.create(f"local-dir:{folder}")
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json' does not exist"):
+        zoo.create(f"local-dir:{folder}")
+
+
+def test_what_was_not_made_by_create_cannot_be_saved(tmp_path):
+    model = registry.load("test_r3d").builder()
+    with pytest.raises(ValueError, match="was not made by zoo.create"):
+        zoo.save(model, tmp_path / "m")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="is a file; give a folder"):
+        zoo.save(zoo.create("test_r3d"), tmp_path / "file")

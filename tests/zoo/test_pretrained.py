@@ -1,0 +1,230 @@
+"""Weights asked for load or raise: fetched from a real server, converted once, cached, checked."""
+
+import dataclasses
+import hashlib
+import io
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+import timm
+import torch
+import torchvision
+from loopback import downloads, serving
+from scrambling import assert_close, random_clip, scramble
+
+import registry
+import zoo
+from registry.records import UNKNOWN
+from zoo.pretrained import cache_folder, load_weights
+
+SHAPE = (1, 3, 8, 56, 56)
+
+
+def _saved(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    """torchvision's mc3_18 (the smallest), scrambled, and its file."""
+    torch.manual_seed(0)
+    reference = torchvision.models.video.mc3_18(weights=None)
+    scramble(reference, torch.zeros(2, 3, 8, 56, 56))
+    return reference, _saved(reference.state_dict())
+
+
+def _point_to(monkeypatch, name, *, tag="k400", **source):
+    """Let a record's source be another address or hash, as a mirror would."""
+    entry = registry.load(name)
+    weights = tuple(
+        dataclasses.replace(record, source=dataclasses.replace(record.source, **source))
+        if record.tag == tag
+        else record
+        for record in entry.architecture.weights
+    )
+    architecture = dataclasses.replace(entry.architecture, weights=weights)
+    changed = dataclasses.replace(entry, architecture=architecture)
+    monkeypatch.setitem(registry.catalogue._registered, name, changed)
+    return changed, registry.find_weights(architecture, tag)
+
+
+def _prefix(content):
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def test_upstream_weights_are_converted_once_and_give_upstreams_logits(
+    cache, monkeypatch, upstream
+):
+    reference, content = upstream
+    with serving({"mc3_18.pth": content}) as server:
+        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
+        _, record = _point_to(monkeypatch, "mc3_18", **source)
+        model = zoo.create("mc3_18", pretrained=True)
+        again = zoo.create("mc3_18.k400", pretrained=True)
+        assert downloads(server) == {"/mc3_18.pth": 1}
+    offline = zoo.create("mc3_18", pretrained="k400")
+    clip = random_clip(SHAPE, seed=1)
+    with torch.no_grad():
+        wanted = reference(clip)
+        for made in (model, again, offline):
+            assert_close(made(clip), wanted)
+    assert model.record.name == "mc3_18.k400"
+    assert model.record.labels[0] == "abseiling"
+    folder = cache_folder("mc3_18", record)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "lock",
+        "model.safetensors",
+        "source.sha256",
+    ]
+    assert folder.is_relative_to(cache)
+
+
+def test_a_hub_repository_in_transformers_layout_loads(cache, monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    ours = scramble(zoo.create("test_timesformer_divided"), torch.zeros(2, 3, 4, 32, 32))
+    import converters
+
+    exported = converters.export(ours, target="transformers")
+    entry = registry.load("test_timesformer_divided")
+    tiny = dataclasses.replace(
+        registry.info("timesformer_divided").weights[0],
+        num_classes=7,
+        labels=None,
+        sampling=entry.architecture.sampling,
+        preprocess=entry.architecture.preprocess,
+    )
+    path = f"{tiny.source.repo_id}/resolve/main/{tiny.source.filename}"
+    with serving({path: _saved(exported)}) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        found = load_weights(entry, tiny)
+        assert downloads(server) == {f"/{path}": 1}
+        load_weights(entry, tiny)
+        assert downloads(server) == {f"/{path}": 1}
+    state = ours.state_dict()
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+def test_a_wrong_hash_is_refused_and_leaves_nothing(cache, monkeypatch, upstream):
+    _, content = upstream
+    with serving({"mc3_18.pth": content + b"x"}) as server:
+        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
+        _, record = _point_to(monkeypatch, "mc3_18", **source)
+        with pytest.raises(ValueError, match=r"'mc3_18-.*pth' has SHA-256 .* tampered"):
+            zoo.create("mc3_18", pretrained=True)
+    assert [path.name for path in cache_folder("mc3_18", record).iterdir()] == ["lock"]
+
+
+def test_a_cut_connection_is_refused(cache, monkeypatch, upstream):
+    _, content = upstream
+    with serving({"mc3_18.pth": content}, cut=1000) as server:
+        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
+        _, record = _point_to(monkeypatch, "mc3_18", **source)
+        with pytest.raises((ValueError, ConnectionError), match="cut short|Cannot fetch"):
+            zoo.create("mc3_18", pretrained=True)
+    assert not (cache_folder("mc3_18", record) / "model.safetensors").exists()
+
+
+def test_an_unknown_hash_is_remembered_and_compared(cache, monkeypatch, upstream):
+    _, content = upstream
+    files = {"mc3_18.pth": content}
+    with serving(files) as server:
+        source = {"url": f"{server.url}/mc3_18.pth", "sha256": UNKNOWN}
+        _, record = _point_to(monkeypatch, "mc3_18", **source)
+        zoo.create("mc3_18", pretrained=True)
+        (cache_folder("mc3_18", record) / "model.safetensors").unlink()
+        files["mc3_18.pth"] = _saved({"changed": torch.zeros(1)})
+        with pytest.raises(ValueError, match="changed upstream"):
+            zoo.create("mc3_18", pretrained=True)
+
+
+def test_a_damaged_cache_is_made_anew(cache, monkeypatch, upstream, caplog):
+    _, content = upstream
+    with serving({"mc3_18.pth": content}) as server:
+        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
+        _, record = _point_to(monkeypatch, "mc3_18", **source)
+        first = zoo.create("mc3_18", pretrained=True)
+        path = cache_folder("mc3_18", record) / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:5000])
+        second = zoo.create("mc3_18", pretrained=True)
+        assert downloads(server) == {"/mc3_18.pth": 2}
+    assert "is damaged; made anew" in caplog.text
+    assert torch.equal(first.fc.weight, second.fc.weight)
+
+
+@pytest.mark.parametrize("name", ["mc3_18", "timesformer_divided.k400", "i3d_r18"])
+def test_without_a_network_the_ways_out_are_named(cache, monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match=r"Cannot fetch the weights .*checkpoint=PATH"):
+        zoo.create(name, pretrained=True)
+
+
+def test_a_server_without_the_file_is_named(cache, monkeypatch):
+    with serving({}) as server:
+        _point_to(monkeypatch, "mc3_18", url=f"{server.url}/gone.pth")
+        with pytest.raises(ConnectionError, match=r"gone\.pth \(HTTP Error 404"):
+            zoo.create("mc3_18", pretrained=True)
+
+
+def test_image_weights_are_inflated_and_the_head_is_new(cache, monkeypatch):
+    torch.manual_seed(0)
+    image = scramble(timm.create_model("resnet18"), torch.zeros(4, 3, 64, 64))
+    asked = []
+
+    def pretrained(name, **options):
+        asked.append((name, options))
+        return image
+
+    monkeypatch.setattr(timm, "create_model", pretrained)
+    with pytest.warns(UserWarning, match="classifier of 'i3d_r18.in1k_inflated' is new: 400"):
+        model = zoo.create("i3d_r18", pretrained=True)
+    assert asked == [("resnet18.a1_in1k", {"pretrained": True})]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = zoo.create("i3d_r18.in1k_inflated_center", pretrained=True, num_classes=0)
+    frame = random_clip((1, 3, 1, 64, 64), seed=1)
+    with torch.no_grad():
+        wanted = image.forward_head(image.forward_features(frame[:, :, 0]), pre_logits=True)
+        still = frame.repeat(1, 1, 3, 1, 1)
+        assert_close(features(still), wanted)
+        pooled = model.forward_head(model.forward_features(still), pre_logits=True)
+        assert_close(pooled, wanted)
+    assert not torch.equal(features.conv1.weight, model.conv1.weight)
+    assert model.record.labels is None
+
+
+@pytest.mark.slow
+def test_two_processes_that_ask_at_once_download_once(cache, upstream):
+    _, content = upstream
+    with serving({"mc3_18.pth": content}) as server:
+        program = textwrap.dedent(f"""
+            import dataclasses, registry, zoo
+            import huggingface_hub.constants as constants
+            constants.HF_ASSETS_CACHE = {str(cache)!r}
+            entry = registry.load("mc3_18")
+            record = entry.architecture.weights[0]
+            source = dataclasses.replace(
+                record.source, url="{server.url}/mc3_18.pth", sha256="{_prefix(content)}"
+            )
+            record = dataclasses.replace(record, source=source)
+            from zoo.pretrained import load_weights
+            print(len(load_weights(entry, record)))
+        """)
+        running = [
+            subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        outputs = {process.communicate(timeout=120)[0] for process in running}
+        assert all(process.returncode == 0 for process in running)
+        assert len(outputs) == 1
+        assert downloads(server) == {"/mc3_18.pth": 1}

@@ -1,0 +1,47 @@
+"""The model zoo for video: `zoo.create("r2p1d_18", pretrained=True)`."""
+
+from typing import TYPE_CHECKING
+
+from zoo._identity import check_identity
+
+check_identity()
+
+from registry import info, list_models, list_pretrained, register_model  # noqa: E402
+from registry.lazy import lazy_names  # noqa: E402
+
+if TYPE_CHECKING:
+    from zoo.clips import load_clip
+    from zoo.factory import create
+    from zoo.folder import save
+    from zoo.layers import Conv2Plus1D
+    from zoo.models.framepool import FramePool
+    from zoo.prediction import Prediction, predict
+    from zoo.preprocessing import preprocess
+
+__all__ = [
+    "Conv2Plus1D",
+    "FramePool",
+    "Prediction",
+    "create",
+    "info",
+    "list_models",
+    "list_pretrained",
+    "load_clip",
+    "predict",
+    "preprocess",
+    "register_model",
+    "save",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "zoo.clips": ("load_clip",),
+        "zoo.factory": ("create",),
+        "zoo.folder": ("save",),
+        "zoo.layers": ("Conv2Plus1D",),
+        "zoo.models.framepool": ("FramePool",),
+        "zoo.prediction": ("Prediction", "predict"),
+        "zoo.preprocessing": ("preprocess",),
+    },
+)

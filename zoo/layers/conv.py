@@ -1,0 +1,147 @@
+"""Convolutions over space and time."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from converters.inflate import Inflation, inflate_conv
+
+__all__ = ["Conv2Plus1D", "InflatedConv3d", "TemporalPadding", "middle_channels"]
+
+TemporalPadding: TypeAlias = Literal["replicate", "zeros"]
+
+
+def middle_channels(in_chans: int, out_chans: int) -> int:
+    """Width at which a factorised 3x3x3 convolution has as many weights as the full one.
+
+    `floor(t d^2 C D / (d^2 C + t D))` with t = d = 3, from Tran et al., section 3.5
+    (https://arxiv.org/abs/1711.11248).
+    """
+    return (3 * 3 * 3 * in_chans * out_chans) // (3 * 3 * in_chans + 3 * out_chans)
+
+
+class Conv2Plus1D(nn.Module):
+    """A 3x3x3 convolution factorised into space (1x3x3) and time (3x1x1).
+
+    BatchNorm and ReLU stand between the two, so that the pair is more non-linear than the full
+    kernel at the same number of weights.
+
+    Args:
+        in_chans: Input channels C.
+        out_chans: Output channels D.
+        mid_chans: Channels between the two; `middle_channels` if left out.
+        stride: Stride in space and in time.
+    """
+
+    def __init__(
+        self, in_chans: int, out_chans: int, *, mid_chans: int | None = None, stride: int = 1
+    ) -> None:
+        super().__init__()
+        mid = middle_channels(in_chans, out_chans) if mid_chans is None else mid_chans
+        self.spatial = nn.Conv3d(
+            in_chans, mid, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
+        )
+        self.norm = nn.BatchNorm3d(mid)
+        self.act = nn.ReLU(inplace=True)
+        self.temporal = nn.Conv3d(
+            mid, out_chans, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0), bias=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, D, T', H', W')."""
+        return self.temporal(self.act(self.norm(self.spatial(x))))
+
+
+class InflatedConv3d(nn.Conv3d):
+    """A 3D convolution whose padding in time is chosen apart from that in space.
+
+    With `replicate` the first and the last frame are repeated beyond the clip's ends, so that an
+    inflated kernel gives the 2D response on every frame of a still clip; space keeps its zeros.
+
+    Args:
+        in_chans: Input channels C.
+        out_chans: Output channels D.
+        kernel_size: Kernel as (t, h, w); t odd.
+        stride: Stride in space; 1 in time.
+        bias: Whether an offset a channel is added.
+        temporal_padding: `replicate`, or `zeros` as the first I3D networks have it.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        out_chans: int,
+        kernel_size: tuple[int, int, int],
+        *,
+        stride: int = 1,
+        bias: bool = False,
+        temporal_padding: TemporalPadding = "replicate",
+    ) -> None:
+        if temporal_padding not in ("replicate", "zeros"):
+            raise ValueError(
+                f"temporal_padding is 'replicate' or 'zeros', not {temporal_padding!r}."
+            )
+        t, h, w = kernel_size
+        self.temporal_padding = temporal_padding
+        # The frames that `forward` repeats are not padded a second time.
+        frames = t // 2 if temporal_padding == "zeros" else 0
+        super().__init__(
+            in_chans,
+            out_chans,
+            kernel_size,
+            stride=(1, stride, stride),
+            padding=(frames, h // 2, w // 2),
+            bias=bias,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- the base class's name
+        """Map (N, C, T, H, W) to (N, D, T, H', W')."""
+        frames = self.kernel_size[0] // 2
+        if self.temporal_padding == "replicate" and frames:
+            first, last = input[:, :, :1], input[:, :, -1:]
+            input = torch.cat([first] * frames + [input] + [last] * frames, dim=2)  # noqa: A001
+        return super().forward(input)
+
+    @classmethod
+    def from_conv2d(
+        cls,
+        conv: nn.Conv2d,
+        *,
+        num_frames: int = 3,
+        mode: Inflation = "mean",
+        temporal_padding: TemporalPadding = "replicate",
+    ) -> InflatedConv3d:
+        """Inflate a 2D convolution with its weights.
+
+        Args:
+            conv: Convolution with an odd kernel, "same" zero padding and one stride.
+            num_frames: Temporal size of the new kernel.
+            mode: How the kernel is extended, see `converters.inflate_conv`.
+            temporal_padding: See the class.
+
+        Raises:
+            ValueError: The convolution is dilated, grouped, or padded in another way.
+        """
+        h, w = conv.kernel_size
+        plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.stride[0] == conv.stride[1]
+        if not plain or conv.padding != (h // 2, w // 2) or conv.padding_mode != "zeros":
+            raise ValueError(
+                f"{conv} cannot be inflated here: groups and dilation must be 1, strides equal, "
+                f"and padding zeros of half the kernel."
+            )
+        new = cls(
+            conv.in_channels,
+            conv.out_channels,
+            (num_frames, h, w),
+            stride=conv.stride[0],
+            bias=conv.bias is not None,
+            temporal_padding=temporal_padding,
+        )
+        with torch.no_grad():
+            new.weight.copy_(inflate_conv(conv.weight, num_frames=num_frames, mode=mode))
+            if conv.bias is not None and new.bias is not None:
+                new.bias.copy_(conv.bias)
+        return new

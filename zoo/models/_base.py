@@ -1,0 +1,274 @@
+"""The contract that every model of the zoo keeps, and what families of one shape share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from zoo.config import ModelConfig
+
+__all__ = ["StagedModel", "VideoModel"]
+
+
+class VideoModel(nn.Module, ABC):
+    """A network from clips to logits, with timm's methods.
+
+    Attributes:
+        num_classes: Outputs; 0 makes `forward` return the pooled features.
+        num_features: Width of the pooled features.
+        in_chans: Channels of the input.
+        num_frames: Frames that `load_clip` delivers; required where the shapes depend on it.
+        img_size: Side of the pictures that `load_clip` delivers, likewise.
+        feature_info: For each level of `forward_intermediates` its `num_chs`, spatial `reduction`
+            and `module`.
+        record: What `zoo.create` resolved; None for a module built by hand.
+        classifier_name: Attribute that holds the last layer.
+        stem_weights: Keys of the kernels that read the input channels.
+    """
+
+    num_classes: int
+    num_features: int
+    in_chans: int
+    num_frames: int
+    img_size: int
+    feature_info: list[dict[str, Any]]
+    classifier_name: str = "head"
+    stem_weights: tuple[str, ...]
+    record: ModelConfig | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map clips (N, C, T, H, W) to logits (N, K)."""
+        return self.forward_head(self.forward_features(x))
+
+    @abstractmethod
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map clips (N, C, T, H, W) to unpooled features."""
+
+    @abstractmethod
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool what `forward_features` returns, (N, D), and classify it, (N, K)."""
+
+    @overload
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = False,
+        stop_early: bool = False,
+        intermediates_only: Literal[True],
+    ) -> list[Tensor]: ...
+
+    @overload
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = False,
+        stop_early: bool = False,
+        intermediates_only: Literal[False] = False,
+    ) -> tuple[Tensor, list[Tensor]]: ...
+
+    @abstractmethod
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = False,
+        stop_early: bool = False,
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The features of chosen levels, each (N, D, T', H', W').
+
+        Args:
+            x: Clips, (N, C, T, H, W).
+            indices: Levels of `feature_info`; an int n takes the last n, None takes all.
+            norm: Whether the model's final normalisation, if it has one, is applied to each.
+            stop_early: Whether levels after the last chosen one are left uncomputed; what is
+                returned as final features are then those of that level.
+            intermediates_only: Whether to leave out the final features.
+
+        Returns:
+            The levels, after the result of `forward_features` unless only they are asked for.
+        """
+
+    @abstractmethod
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+
+    @abstractmethod
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Regular expressions that sort parameters by depth, as timm's layer decay reads them."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that weight decay must not touch, beyond one-dimensional ones."""
+        return set()
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer; an identity where there are no classes."""
+        classifier = getattr(self, self.classifier_name)
+        assert isinstance(classifier, nn.Module)
+        return classifier
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one.
+
+        Args:
+            num_classes: Outputs; 0 for none.
+        """
+        old = next(self.parameters())
+        head = make_classifier(self.num_features, num_classes)
+        setattr(self, self.classifier_name, head.to(device=old.device, dtype=old.dtype))
+        self.num_classes = num_classes
+        if self.record is not None:
+            self.record = self.record.with_classes(num_classes, labels=None)
+
+    def resize_positions(self, state: dict[str, Tensor], *, trained: ModelConfig) -> None:
+        """Resample in place the position tables of weights trained at another T or size.
+
+        Families without such tables have nothing to do.
+
+        Args:
+            state: Tensors by this model's keys.
+            trained: The recipe of the weights.
+        """
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuse what is no clip for this model, saying which call mends it.
+
+        Only rank, channels and dtype are looked at, so that the model stays exportable.
+
+        Raises:
+            ValueError: The tensor is not float (N, C, T, H, W).
+        """
+        shape = tuple(x.shape)
+        want = f"float (N, C={self.in_chans}, T, H, W)"
+        if x.ndim == 4:
+            raise ValueError(
+                f"Expected clips {want}, got {shape}; add the batch axis with x.unsqueeze(0), or "
+                f"the time axis with x.unsqueeze(2) if these are pictures."
+            )
+        if x.ndim != 5:
+            raise ValueError(f"Expected clips {want}, got {shape}; zoo.load_clip makes them.")
+        if x.shape[1] != self.in_chans:
+            mend = f"zoo.create(..., in_chans={x.shape[1]}) builds a model for them"
+            if x.shape[2] == self.in_chans:
+                mend = "this looks like (N, T, C, H, W), call x.transpose(1, 2)"
+            elif x.shape[4] == self.in_chans:
+                mend = "this looks like (N, T, H, W, C), call x.permute(0, 4, 1, 2, 3)"
+            raise ValueError(f"Expected clips {want}, got {shape}; {mend}.")
+        if 0 in shape[2:]:
+            raise ValueError(
+                f"Expected clips {want}, got {shape}, which holds no frames or pixels."
+            )
+        if not x.is_floating_point():
+            raise ValueError(
+                f"Expected clips {want}, got {x.dtype}; zoo.load_clip or zoo.preprocess makes "
+                f"normalised floats of pixels."
+            )
+
+
+def make_classifier(num_features: int, num_classes: int) -> nn.Module:
+    """A linear layer with small random weights, or an identity for no classes."""
+    if num_classes < 0:
+        raise ValueError(f"num_classes must be 0 or more, not {num_classes}.")
+    if num_classes == 0:
+        return nn.Identity()
+    head = nn.Linear(num_features, num_classes)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def chosen_levels(indices: int | Sequence[int] | None, count: int) -> list[int]:
+    """The levels that `forward_intermediates` is asked for, sorted.
+
+    Raises:
+        ValueError: A level does not exist.
+    """
+    wanted = (
+        range(count)
+        if indices is None
+        else range(count)[-indices:]
+        if isinstance(indices, int) and 0 < indices <= count
+        else indices
+    )
+    if isinstance(wanted, int) or any(not -count <= index < count for index in wanted):
+        raise ValueError(f"indices={indices!r} names levels outside the {count} that there are.")
+    return sorted({index % count for index in wanted})
+
+
+def run(module: nn.Module, x: Tensor, *, checkpointed: bool) -> Tensor:
+    """Call a module, keeping no activations of it if checkpointed and gradients are on."""
+    if checkpointed and torch.is_grad_enabled():
+        out: Tensor = checkpoint(module, x, use_reentrant=False)
+        return out
+    result: Tensor = module(x)
+    return result
+
+
+class StagedModel(VideoModel):
+    """A convolutional family: a chain of stages, global average pooling, dropout, classifier.
+
+    A subclass sets its modules and names them, in order, in `feature_info`.
+    """
+
+    drop: nn.Dropout
+    grad_checkpointing: bool = False
+
+    def _stages(self) -> list[nn.Module]:
+        return [self.get_submodule(info["module"]) for info in self.feature_info]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map clips (N, C, T, H, W) to features (N, D, T', H', W')."""
+        self.check_input(x)
+        for stage in self._stages():
+            x = run(stage, x, checkpointed=self.grad_checkpointing)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Average features (N, D, T', H', W') to (N, D) and classify them, (N, K)."""
+        x = self.drop(x.mean(dim=(2, 3, 4)))  # (N, D)
+        logits: Tensor = x if pre_logits else self.get_classifier()(x)
+        return logits
+
+    def forward_intermediates(  # type: ignore[override]
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = False,  # noqa: ARG002 -- these families end without a normalisation
+        stop_early: bool = False,
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """See `VideoModel.forward_intermediates`."""
+        self.check_input(x)
+        stages = self._stages()
+        levels = chosen_levels(indices, len(stages))
+        if stop_early:
+            stages = stages[: levels[-1] + 1]
+        found = []
+        for level, stage in enumerate(stages):
+            x = run(stage, x, checkpointed=self.grad_checkpointing)
+            if level in levels:
+                found.append(x)
+        return found if intermediates_only else (x, found)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each stage in the backward pass instead of keeping its activations."""
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Regular expressions for a stem and stages named `layer1`, `layer2` and on."""
+        return {
+            "stem": r"^(?:stem|conv1|bn1)",
+            "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)",
+        }

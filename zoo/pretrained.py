@@ -1,0 +1,202 @@
+"""The tensors of a weights record: from the wheel, from a cache, or fetched and converted once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import registry
+from converters.checkpoint import read_checkpoint, read_metadata, write_safetensors
+from converters.layouts import VERSION, convert
+from registry.index import to_json
+from registry.records import ImageSource, PackageSource, Unknown, UpstreamSource, Weights
+
+__all__ = ["cache_folder", "load_weights", "record_digest"]
+
+logger = logging.getLogger(__name__)
+
+_PACKAGE_FOLDER = Path(__file__).parent / "weights"
+
+
+def load_weights(entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
+    """The tensors of a record, by our keys and at the shapes they were trained with.
+
+    What is not in the wheel is converted at first use and kept in the Hub client's assets cache
+    under the record's digest. Two processes that ask at once download once.
+
+    Args:
+        entry: The model.
+        weights: One of its records.
+
+    Returns:
+        Tensors by key; without those that the source does not bring.
+
+    Raises:
+        ConnectionError: The source cannot be reached; the message names the ways out.
+        ValueError: What came does not fit, or is not what the record's hash says.
+        OSError: The cache cannot be written.
+    """
+    source = weights.source
+    if isinstance(source, PackageSource):
+        path = _PACKAGE_FOLDER / source.file
+        state = read_checkpoint(path)
+        _check_hash(path, source.sha256)
+        return state
+    from filelock import FileLock
+
+    folder = cache_folder(entry.architecture.name, weights)
+    path = folder / "model.safetensors"
+    with FileLock(folder / "lock"):
+        if path.is_file():
+            try:
+                if read_metadata(path)["digest"] == record_digest(entry.architecture.name, weights):
+                    return read_checkpoint(path)
+                logger.warning("'%s' was written for other facts; made anew.", path)
+            except (ValueError, KeyError):
+                logger.warning("'%s' is damaged; made anew.", path)
+        return _convert_into(path, entry, weights)
+
+
+def cache_folder(name: str, weights: Weights) -> Path:
+    """Where the converted weights are kept; the folder is made."""
+    from huggingface_hub import cached_assets_path
+
+    digest = record_digest(name, weights)
+    return cached_assets_path(
+        library_name="videozoo",
+        namespace="converted",
+        subfolder=f"{name}.{weights.tag}-{digest[:16]}",
+    )
+
+
+def record_digest(name: str, weights: Weights) -> str:
+    """SHA-256 over the facts that decide the tensors, and over the converter's version."""
+    facts = {
+        "name": name,
+        "source": to_json(weights.source),
+        "arguments": to_json(_trained_arguments(weights)),
+        "num_classes": weights.num_classes,
+        "converter": VERSION,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _trained_arguments(weights: Weights) -> dict[str, Any]:
+    """The builder arguments that the tensors were shaped by."""
+    return {
+        **weights.arguments,
+        "num_frames": weights.sampling.num_frames,
+        "img_size": weights.preprocess.img_size,
+    }
+
+
+def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
+    source, name = weights.source, entry.architecture.name
+    arguments = _trained_arguments(weights)
+    if isinstance(source, UpstreamSource):
+        fetched = _fetch_upstream(source, path.parent, f"{name}.{weights.tag}")
+        state = read_checkpoint(fetched)
+        arguments["num_classes"] = weights.num_classes
+        inflation = None
+    else:
+        assert isinstance(source, ImageSource)
+        fetched = None
+        state = _fetch_image(source, f"{name}.{weights.tag}")
+        inflation = source.inflation
+    converted = convert(state, name=name, source=source.layout, inflation=inflation, **arguments)
+    write_safetensors(
+        converted,
+        path,
+        metadata={
+            "name": name,
+            "tag": weights.tag,
+            "digest": record_digest(name, weights),
+            "source": json.dumps(to_json(source)),
+            "converter_version": str(VERSION),
+        },
+    )
+    if fetched is not None and fetched.parent == path.parent:
+        fetched.unlink()
+    return converted
+
+
+def _fetch_upstream(source: UpstreamSource, folder: Path, asked: str) -> Path:
+    """Download a checkpoint, into `folder` or the Hub client's cache, and check its hash."""
+    if source.url:
+        from torch.hub import download_url_to_file
+
+        path = folder / source.filename
+        try:
+            download_url_to_file(source.url, str(path), progress=sys.stderr.isatty())
+        except (OSError, HTTPException) as error:
+            raise _unreachable(asked, source.url, error) from error
+    else:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        revision = None if isinstance(source.revision, Unknown) else source.revision
+        try:
+            path = Path(hf_hub_download(source.repo_id, source.filename, revision=revision))
+        except (HfHubHTTPError, OSError) as error:
+            raise _unreachable(asked, f"{source.repo_id}/{source.filename}", error) from error
+    remembered = folder / "source.sha256"
+    if isinstance(source.sha256, Unknown):
+        expected = remembered.read_text(encoding="ascii") if remembered.is_file() else ""
+    else:
+        expected = source.sha256
+    try:
+        remembered.write_text(_check_hash(path, expected), encoding="ascii")
+    except ValueError:
+        if path.parent == folder:
+            path.unlink()
+        raise
+    return path
+
+
+def _fetch_image(source: ImageSource, asked: str) -> dict[str, Tensor]:
+    """The tensors of a timm model, through timm's own loader and cache."""
+    import timm
+
+    try:
+        return dict(timm.create_model(source.model, pretrained=True).state_dict())
+    except (OSError, RuntimeError) as error:
+        raise _unreachable(asked, f"timm's {source.model}", error) from error
+
+
+def _check_hash(path: Path, expected: str) -> str:
+    """The file's SHA-256, which must start with the expected digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    found = digest.hexdigest()
+    if not found.startswith(expected):
+        raise ValueError(
+            f"'{path.name}' has SHA-256 {found[: len(expected)]} where {expected} is recorded; it "
+            f"was cut short, changed upstream or tampered with, and is not used."
+        )
+    return found
+
+
+def _unreachable(asked: str, place: str, error: Exception) -> ConnectionError:
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    embedded = [
+        text
+        for text in registry.list_pretrained()
+        if any(
+            isinstance(record.source, PackageSource) and text.endswith(f".{record.tag}")
+            for record in registry.info(text.partition(".")[0]).weights
+        )
+    ]
+    return ConnectionError(
+        f"Cannot fetch the weights {asked!r} from {place} ({reason}). Without a network, give a "
+        f"downloaded file with checkpoint=PATH, or use weights that come with the package: "
+        f"{', '.join(embedded) or 'none'}."
+    )
