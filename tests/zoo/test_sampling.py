@@ -1,0 +1,164 @@
+import random
+from itertools import pairwise
+
+import pytest
+
+from registry.records import Sampling
+from zoo.sampling import (
+    clip_indices,
+    dense,
+    frames_at,
+    multi_clip,
+    segments,
+    time_windows,
+    uniform,
+)
+
+
+def recipe(rule="dense", num_frames=4, frame_stride=1, fps=None):
+    return Sampling(
+        rule=rule,
+        num_frames=num_frames,
+        frame_stride=frame_stride,
+        fps=fps,
+        num_clips=1,
+        num_crops=1,
+        average="logits",
+    )
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 8, 9, 30, 299, 300, 100_003])
+@pytest.mark.parametrize("num_frames", [1, 2, 8, 32])
+def test_uniform_is_the_rule_of_the_lesson(total, num_frames):
+    expected = [int(i * total / num_frames) for i in range(num_frames)]
+    if total < num_frames:
+        expected = [min(i, total - 1) for i in range(num_frames)]
+    assert uniform(total, num_frames) == expected
+
+
+def test_short_videos_repeat_their_last_frame_in_every_rule():
+    short = [0, 1, 2, 2, 2]
+    assert uniform(3, 5) == dense(3, 5) == segments(3, 5) == short
+    assert segments(3, 5, rng=random.Random(0)) == short
+    assert dense(3, 5, rng=random.Random(0)) == short
+    assert multi_clip(3, 5, 2) == [short, short]
+    assert dense(5, 4, stride=2) == [0, 2, 4, 4]
+    assert uniform(1, 3) == [0, 0, 0]
+
+
+def test_dense_is_central_without_a_generator():
+    assert dense(100, 4, stride=3) == [45, 48, 51, 54]
+    assert dense(10, 10) == list(range(10))
+
+
+def test_random_dense_reaches_both_ends_and_stays_inside():
+    rng = random.Random(0)
+    starts = {dense(10, 3, stride=2, rng=rng)[0] for _ in range(200)}
+    assert starts == set(range(6))
+
+
+def test_segments_take_centres_and_random_frames_of_equal_parts():
+    assert segments(12, 4) == [1, 4, 7, 10]
+    assert segments(300, 8) == [18, 56, 93, 131, 168, 206, 243, 281]
+    rng = random.Random(0)
+    seen = [
+        set(column) for column in zip(*(segments(10, 4, rng=rng) for _ in range(200)), strict=True)
+    ]
+    assert seen == [{0, 1}, {2, 3, 4}, {5, 6}, {7, 8, 9}]
+
+
+def test_multi_clip_goes_from_the_first_window_to_the_last():
+    clips = multi_clip(100, 4, 3, stride=2)
+    assert [clip[0] for clip in clips] == [0, 46, 93]
+    assert clips[-1] == [93, 95, 97, 99]
+    assert multi_clip(100, 4, 1, stride=2) == [dense(100, 4, stride=2)]
+
+
+def test_frames_at_shows_what_is_on_screen():
+    times = [0.0, 0.5, 0.6, 2.0]
+    assert frames_at(times, [-1, 0, 0.49, 0.5, 0.55, 1.99, 2.0, 99]) == [0, 0, 0, 1, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("fps", [24000 / 1001, 30000 / 1001, 60000 / 1001, 25, 120])
+def test_rounded_stamps_slip_no_frame(fps):
+    wanted = [i / fps for i in range(5000)]
+    for digits in (3, 2) if fps < 40 else (3,):
+        if digits == 2:  # gif counts in hundredths; a wanted time inside each frame is found
+            times = [round(t, 2) for t in wanted]
+            moments = [t + 0.01 for t in wanted]
+        else:
+            times, moments = [round(t, digits) for t in wanted], wanted
+        assert frames_at(times, moments) == list(range(5000))
+
+
+def test_windows_by_time_are_those_by_index_at_the_own_rate():
+    for fps in (25, 30000 / 1001):
+        times = [round(i / fps, 3) for i in range(250)]
+        for num_clips in (1, 2, 5):
+            windows = list(time_windows(times, 8, num_clips, stride=4, fps=fps))
+            assert windows[0] == multi_clip(250, 8, num_clips, stride=4)[0]
+            assert windows[-1] == multi_clip(250, 8, num_clips, stride=4)[-1]
+
+
+def test_windows_by_time_follow_the_clock_and_not_the_count():
+    # one second at 10 frames a second, then one at 40
+    times = [i / 10 for i in range(10)] + [1 + i / 40 for i in range(40)]
+    (window,) = time_windows(times, 4, 1, stride=5, fps=10)
+    assert [round(times[i], 3) for i in window] == [0.2, 0.7, 1.225, 1.725]
+    # 60 frames a second sampled at 30: every second frame
+    double = [i / 60 for i in range(120)]
+    (window,) = time_windows(double, 4, 1, stride=1, fps=30)
+    assert window == [56, 58, 60, 62]
+    # 15 frames a second sampled at 30: frames are repeated
+    half = [i / 15 for i in range(30)]
+    (window,) = time_windows(half, 4, 1, stride=1, fps=30)
+    assert window == [13, 14, 14, 15]
+
+
+def test_all_covers_the_video_and_ends_where_it_ends():
+    for total in range(1, 60):
+        clips = list(clip_indices(recipe(num_frames=4, frame_stride=2), range(total), "all"))
+        times = [i / 30 for i in range(total)]
+        timed = list(clip_indices(recipe(num_frames=4, frame_stride=2, fps=30), times, "all"))
+        assert clips == timed
+        assert len(clips) == -(-total // 8)
+        assert clips[-1][-1] >= total - 2
+        for before, after in pairwise(clips):
+            assert after[0] - before[0] <= 8
+        dense_cover = clip_indices(recipe(num_frames=4), range(total), "all")
+        assert {i for clip in dense_cover for i in clip} == set(range(total))
+
+
+def test_all_is_given_lazily():
+    clips = clip_indices(recipe(num_frames=2), range(10**9), "all")
+    assert next(clips) == [0, 1]
+    assert next(clips) == [2, 3]
+
+
+def test_several_uniform_clips_interleave():
+    assert list(clip_indices(recipe("uniform"), range(16), 1)) == [uniform(16, 4)]
+    assert list(clip_indices(recipe("uniform"), range(16), 2)) == [[0, 4, 8, 12], [2, 6, 10, 14]]
+    assert list(clip_indices(recipe("uniform"), range(16), "all")) == [uniform(16, 4)]
+    assert list(clip_indices(recipe("segments"), range(12), 1)) == [segments(12, 4)]
+    assert list(clip_indices(recipe("segments"), range(12), 2)) == [[1, 4, 7, 10], [2, 5, 8, 11]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: uniform(0, 8), "total=0"),
+        (lambda: uniform(8, 0), "num_frames=0"),
+        (lambda: dense(8, 2, stride=0), "stride=0"),
+        (lambda: segments(-1, 2), "total=-1"),
+        (lambda: segments(0, 2, rng=random.Random(0)), "total=0"),
+        (lambda: multi_clip(8, 2, 0), "num_clips=0"),
+        (lambda: frames_at([], [0.0]), "total=0"),
+        (lambda: time_windows([0.0], 4, 1, stride=1, fps=0), "fps=0"),
+        (lambda: time_windows([0.0], 4, 0, stride=1, fps=30), "num_clips=0"),
+        (lambda: clip_indices(recipe(), [], 1), "total=0"),
+        (lambda: clip_indices(recipe(), [0.0], "most"), "num_clips='most'"),
+    ],
+)
+def test_impossible_requests_are_refused(call, message):
+    with pytest.raises(ValueError, match=f"^{message}.*; .*\\.$|^{message} is given"):
+        call()

@@ -1,0 +1,155 @@
+"""From a video file to a model's input: decode, sample and preprocess as its weights want."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from registry.records import Preprocess, Sampling
+from zoo.preprocessing import preprocess
+from zoo.sampling import clip_indices
+from zoo.video import Video
+
+__all__ = ["HasRecipe", "Recipe", "Rule", "iter_clips", "load_clip"]
+
+Rule = Literal["uniform", "dense", "segments"]
+
+
+class Recipe(Protocol):
+    """What a record must tell about a model's input."""
+
+    @property
+    def sampling(self) -> Sampling: ...
+
+    @property
+    def preprocess(self) -> Preprocess: ...
+
+
+class HasRecipe(Protocol):
+    """Anything with a record: every model that `create` returns."""
+
+    @property
+    def record(self) -> Recipe | None: ...
+
+
+def load_clip(
+    video: str | os.PathLike[str] | Video,
+    model: HasRecipe,
+    *,
+    sampling: Rule | Sampling | None = None,
+    num_clips: int | Literal["all"] = 1,
+    num_crops: int = 1,
+) -> Tensor:
+    """Load the views of one video as a model's weights want them.
+
+    A video shorter than a clip gives the frames it has, and its last one repeated.
+
+    Args:
+        video: Path of a video file, or an open `Video`.
+        model: A model, for the recipe in its record.
+        sampling: Another rule by its name, or a whole recipe, than the record's.
+        num_clips: Clips spread over the video, or "all" for windows over the whole of it; those
+            of a long video do not fit into memory together (see `iter_clips`).
+        num_crops: 1 for the centre, 3 along the longer side.
+
+    Returns:
+        float32 (V, C, T, H, W), V = clips x crops, the crops of one clip side by side.
+    """
+    clips = list(
+        iter_clips(video, model, sampling=sampling, num_clips=num_clips, num_crops=num_crops)
+    )
+    return clips[0] if len(clips) == 1 else torch.cat(clips)
+
+
+def iter_clips(
+    video: str | os.PathLike[str] | Video,
+    model: HasRecipe,
+    *,
+    sampling: Rule | Sampling | None = None,
+    num_clips: int | Literal["all"] = 1,
+    num_crops: int = 1,
+) -> Iterator[Tensor]:
+    """Load the clips of one video one by one, for videos of any length.
+
+    The video is decoded once, forward. Frames are held only while a clip that has begun needs
+    them: one clip for consecutive windows, more where clips overlap.
+
+    Args:
+        video: Path of a video file, or an open `Video`.
+        model: A model, for the recipe in its record.
+        sampling: Another rule by its name, or a whole recipe, than the record's.
+        num_clips: Clips spread over the video, or "all" for windows over the whole of it.
+        num_crops: 1 for the centre, 3 along the longer side.
+
+    Returns:
+        An iterator over clips, float32 (num_crops, C, T, H, W).
+    """
+    record = model.record
+    if record is None:
+        raise ValueError(
+            f"This {type(model).__name__} has no record of its input; build it with zoo.create."
+        )
+    recipe, pixels = _sampling(record.sampling, sampling), record.preprocess
+    if num_crops not in (1, 3):
+        raise ValueError(
+            f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."
+        )
+    if num_clips != "all" and (not isinstance(num_clips, int) or num_clips < 1):
+        raise ValueError(f"num_clips={num_clips!r} is given; give 1 or more, or 'all'.")
+    opened = video if isinstance(video, Video) else Video(video)
+    # a video that came open stays open
+    closing = nullcontext() if opened is video else opened
+
+    def clips() -> Iterator[Tensor]:
+        with closing:
+            for frames in _decoded_clips(opened, clip_indices(recipe, opened.times, num_clips)):
+                yield preprocess(frames, pixels, num_crops=num_crops)
+
+    return clips()
+
+
+def _decoded_clips(video: Video, clips: Iterator[list[int]]) -> Iterator[Tensor]:
+    """Decode clips in order: uint8 (T, H, W, C) each, every frame of the video at most once."""
+    held: dict[int, Tensor] = {}
+    begun: deque[list[int]] = deque()
+    ahead = next(clips, None)
+    while begun or ahead is not None:
+        if not begun and ahead is not None:
+            begun.append(ahead)
+            ahead = next(clips, None)
+        end = begun[0][-1]
+        while ahead is not None and ahead[0] <= end:
+            begun.append(ahead)
+            ahead = next(clips, None)
+        needed = {index for clip in begun for index in clip if index <= end}
+        held.update(video.frames(needed - held.keys()))
+        clip = begun.popleft()
+        yield torch.stack([held[index] for index in clip])
+        still = {index for later in begun for index in later}
+        held = {index: frame for index, frame in held.items() if index in still}
+
+
+def _sampling(own: Sampling, wanted: Rule | Sampling | None) -> Sampling:
+    """Choose the record's recipe, another rule with its number of frames, or a given recipe."""
+    if wanted is None:
+        return own
+    if isinstance(wanted, Sampling):
+        return wanted
+    rules = get_args(Rule)
+    if wanted not in rules:
+        close = get_close_matches(str(wanted), rules, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise ValueError(f"Unknown sampling {wanted!r}. Known: {', '.join(rules)}.{hint}")
+    if wanted == own.rule:
+        return own
+    if wanted == "dense":
+        return replace(own, rule=wanted)
+    return replace(own, rule=wanted, frame_stride=1, fps=None)

@@ -1,0 +1,109 @@
+"""From decoded frames to a model's input, exactly as the weights' record describes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from registry.records import Preprocess
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["preprocess", "resized"]
+
+
+def preprocess(
+    frames: Tensor | NDArray[np.uint8], recipe: Preprocess, *, num_crops: int = 1
+) -> Tensor:
+    """Resize, crop and normalise one decoded clip.
+
+    The values are those of torchvision's video presets, bit for bit: frames are resized as uint8,
+    one at a time (a float copy of a whole clip at camera resolution does not fit everywhere).
+    Where `channel_order` is "bgr", `mean` and `std` are in that order too.
+
+    Args:
+        frames: Decoded clip, uint8 (T, H, W, C), RGB.
+        recipe: What the weights were trained on.
+        num_crops: 1 for the centre, 3 for both ends and the centre along the longer side.
+
+    Returns:
+        float32 (num_crops, C, T, S, S), S = `recipe.img_size`; channels-last-3d in memory.
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
+    clip = _checked(frames)
+    if num_crops not in (1, 3):
+        raise ValueError(
+            f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."
+        )
+    size = recipe.img_size
+    target = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
+    if min(target) < size:
+        raise ValueError(
+            f"The recipe resizes frames to {recipe.resize}, too small for a crop of {size} pixels; "
+            f"give a resize of at least {size}."
+        )
+    mode = InterpolationMode(recipe.interpolation)
+    out = torch.empty((num_crops, len(clip), size, size, 3))  # (V, T, S, S, C)
+    for t, frame in enumerate(rearrange(clip, "t h w c -> t 1 c h w")):
+        small = F.resize(frame, target, interpolation=mode, antialias=recipe.antialias)
+        for v, (top, left) in enumerate(
+            _corners(small.shape[-2], small.shape[-1], size, num_crops)
+        ):
+            crop = small[0, :, top : top + size, left : left + size]
+            out[v, t] = rearrange(crop, "c h w -> h w c")
+    if recipe.channel_order == "bgr":
+        out = out.flip(-1)
+    # the same three steps in the same order as torchvision: their rounding is part of the recipe
+    out.div_(255).sub_(torch.tensor(recipe.mean)).div_(torch.tensor(recipe.std))
+    return rearrange(out, "v t h w c -> v c t h w")
+
+
+def resized(recipe: Preprocess, img_size: int) -> Preprocess:
+    """Change the crop's size; the resize before it changes in proportion.
+
+    Args:
+        recipe: What the weights were trained on.
+        img_size: Side of the new crop.
+
+    Returns:
+        A recipe that shows the same part of each frame at the new size.
+    """
+    if img_size < 1:
+        raise ValueError(f"img_size={img_size} is given; it must be at least 1 pixel.")
+    scaled = tuple(
+        max(round(side * img_size / recipe.img_size), img_size)
+        for side in (recipe.resize if isinstance(recipe.resize, tuple) else (recipe.resize,))
+    )
+    return replace(
+        recipe, img_size=img_size, resize=scaled[0] if len(scaled) == 1 else (scaled[0], scaled[1])
+    )
+
+
+def _corners(height: int, width: int, size: int, num_crops: int) -> list[tuple[int, int]]:
+    """Place the crops: (top, left) of each."""
+    # Python's round, halves to the even number: torchvision's centre crop does so
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    if num_crops == 1:
+        return [(top, left)]
+    if height > width:
+        return [(0, left), (top, left), (height - size, left)]
+    return [(top, 0), (top, left), (top, width - size)]
+
+
+def _checked(frames: Tensor | NDArray[np.uint8]) -> Tensor:
+    clip = frames if isinstance(frames, Tensor) else torch.from_numpy(frames)
+    if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or 0 in clip.shape:
+        raise ValueError(
+            f"Frames of dtype {str(clip.dtype).removeprefix('torch.')} and shape "
+            f"{tuple(clip.shape)} are given; preprocess takes decoded RGB frames, uint8 "
+            f"(T, H, W, 3) with values from 0 to 255."
+        )
+    return clip
