@@ -1,0 +1,272 @@
+"""The command line: `zoo list`, `zoo info`, `zoo predict`.
+
+Data goes to stdout, words to stderr. What a user did wrong ends in one sentence and exit code 1, a
+command line that cannot be understood in exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from registry import info, list_models, list_pretrained
+from registry.index import read_index, to_json
+
+if TYPE_CHECKING:
+    from zoo.models._base import VideoModel
+
+__all__ = ["app", "main"]
+
+DEFAULT_MODEL = "r2p1d_nano.motion"
+_VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".m2ts", ".m4v", ".mjpeg", ".mkv"),
+    *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
+
+app = typer.Typer(
+    help="The model zoo for video.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `zoo` script."""
+    warnings.showwarning = _say_warning
+    try:
+        app(prog_name="zoo")
+    except BrokenPipeError:
+        # The reader of our output left (`zoo list | head`), which is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, LookupError, OSError, RuntimeError, MemoryError) as error:
+        _say(f"error: {_sentence(error)}")
+        raise SystemExit(1) from None
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[
+        str, typer.Argument(help="Part of a name, or a whole name with * and ?.")
+    ] = "",
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Show every name.tag that has weights.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write records as JSON.")] = False,
+) -> None:
+    """List the models, one a line; a table where a person is looking."""
+    listing = list_pretrained if pretrained else list_models
+    names = listing(pattern, family=family)
+    if as_json:
+        sys.stdout.write(json.dumps([_row(name) for name in names], indent=1) + "\n")
+    elif sys.stdout.isatty():
+        _print_table([_row(name) for name in names])
+    else:
+        sys.stdout.writelines(f"{name}\n" for name in names)
+    if not names:
+        families = sorted({info(name).family for name in list_models()})
+        wish = f" of family {family!r}" if family else ""
+        _say(f"no model fits {pattern!r}{wish}; the families are {', '.join(families)}.")
+        raise typer.Exit(1)
+
+
+@app.command("info")
+def info_(
+    name: Annotated[str, typer.Argument(help="A model, such as r2p1d_18 or r2p1d_18.k400.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write the record as JSON.")] = False,
+) -> None:
+    """Show a model's record: paper, size, input, weights with licence and figures."""
+    from registry.catalogue import find_weights
+    from registry.names import parse_name
+
+    parsed = parse_name(name)
+    if parsed.scheme:
+        raise ValueError(f"{name!r} is a folder; `zoo info` shows registered models.")
+    architecture = info(parsed.target)
+    if parsed.tag:
+        find_weights(architecture, parsed.tag)
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(architecture), indent=1, ensure_ascii=False) + "\n")
+        return
+    from converters.cards import architecture_card
+
+    card = architecture_card(architecture)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(card))
+    else:
+        sys.stdout.write(card)
+
+
+@app.command("predict")
+def predict_(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.")],
+    model: Annotated[str, typer.Option(help="Name, name.tag or local-dir:PATH.")] = DEFAULT_MODEL,
+    topk: Annotated[int | None, typer.Option(help="Labels a video; 5 if left out.")] = None,
+    clips: Annotated[
+        str, typer.Option(help="Clips spread over each video, or 'all' of it window by window.")
+    ] = "1",
+    crops: Annotated[int, typer.Option(help="1 for the centre, 3 along the longer side.")] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object a video and line.")
+    ] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw the sampled frames and labels of one video here.")
+    ] = None,
+) -> None:
+    """Name what happens in videos; goes on after a broken one, and says so at the end."""
+    from zoo.factory import create
+
+    files, broken = _video_files(videos)
+    if not clips.isdigit() and clips != "all":
+        raise typer.BadParameter(f"{clips!r} is neither a number nor 'all'.", param_hint="--clips")
+    if sheet is not None:
+        if len(files) != 1 or broken:
+            raise typer.BadParameter("A sheet shows one video; name one.", param_hint="--sheet")
+        from zoo.sheet import check_sheet_path
+
+        check_sheet_path(sheet)
+    brings_weights = ":" in model
+    network = create(model, pretrained=not brings_weights)
+    done = 0
+    try:
+        for path in _progress(files):
+            try:
+                _predict_one(network, path, topk, clips, crops, as_json=as_json, sheet=sheet)
+                done += 1
+            except (ValueError, LookupError, OSError, RuntimeError, MemoryError) as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                broken.append(path)
+                _say(f"error: {_sentence(error)}")
+    except KeyboardInterrupt:
+        _say(f"interrupted: {done} of {len(files)} videos were done; what is above is theirs.")
+        raise typer.Exit(130) from None
+    if broken:
+        names = ", ".join(map(str, broken))
+        if len(files) + len(broken) > 1:
+            _say(f"{done} videos were done; failed: {names}.")
+        raise typer.Exit(1)
+
+
+def _predict_one(
+    network: VideoModel,
+    path: Path,
+    topk: int | None,
+    clips: str,
+    crops: int,
+    *,
+    as_json: bool,
+    sheet: Path | None,
+) -> None:
+    from zoo.prediction import predict
+    from zoo.video import Video
+
+    num_clips: Any = clips if clips == "all" else int(clips)
+    with Video(path) as video:
+        found = predict(network, video, topk=topk, num_clips=num_clips, num_crops=crops)
+        assert network.record is not None
+        if sheet is not None:
+            from zoo.sheet import draw_sheet
+
+            draw_sheet(video, network.record, found, sheet, num_clips=num_clips)
+    if as_json:
+        labels = [
+            {"label": item.label, "index": item.index, "probability": round(item.probability, 6)}
+            for item in found
+        ]
+        line = {"video": str(path), "model": network.record.name, "predictions": labels}
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+    else:
+        width = max(len(item.label) for item in found)
+        sys.stdout.write(f"{path}\n")
+        sys.stdout.writelines(
+            f"  {item.label:<{width}}  {item.probability:6.1%}\n" for item in found
+        )
+    sys.stdout.flush()
+
+
+def _video_files(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The files named, and those in folders named; and the folders without any."""
+    files, broken = [], []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(
+            item
+            for item in path.rglob("*")
+            if item.suffix.lower() in _VIDEO_SUFFIXES and item.is_file()
+        )
+        if not inside:
+            _say(f"error: the folder '{path}' holds no video files.")
+            broken.append(path)
+        files += inside
+    return files, broken
+
+
+def _progress(files: list[Path]) -> Any:
+    """The files, with a bar on stderr where there are several and a person is looking."""
+    if len(files) < 2 or not sys.stderr.isatty():
+        return files
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(files, "Predicting", console=Console(stderr=True))
+
+
+def _row(name: str) -> dict[str, Any]:
+    """What a listing shows of a name or a name.tag, without importing the model."""
+    architecture, _, tag = name.partition(".")
+    data = read_index().get(architecture)
+    record: Mapping[str, Any] = data if data is not None else to_json(info(architecture))
+    tags = [tag] if tag else [item["tag"] for item in record["weights"]]
+    return {"name": name, "weights": tags} | {
+        key: record[key] for key in ("family", "module", "summary", "order", "params", "gflops")
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for title in ("model", "family", "weights", "params", "GFLOPs"):
+        table.add_column(title, justify="right" if title in ("params", "GFLOPs") else "left")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            row["family"],
+            ", ".join(row["weights"]),
+            f"{row['params'] / 1e6:.1f} M" if row["params"] else "",
+            f"{row['gflops']:.1f}" if row["gflops"] else "",
+        )
+    Console().print(table)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"zoo: {text}\n")
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if issubclass(category, UserWarning):
+        _say(f"warning: {message}")
+
+
+def _sentence(error: BaseException) -> str:
+    """An error's text on one line; libraries' own messages may have several."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()
