@@ -65,7 +65,7 @@ def _weights_lines(record: Weights) -> list[str]:
         ("trained on", str(record.data)),
         ("classes", str(record.num_classes) if record.num_classes else "none, the head is new"),
         ("source", source_text(record.source)),
-        ("hash", f"SHA-256 {_hash(record.source)}"),
+        ("hash", _hash(record.source)),
         ("licence", str(record.licence)),
         ("arguments", f"`{arguments}`" if arguments else "the defaults"),
         ("frames", sampling_text(record.sampling)),
@@ -186,9 +186,9 @@ def sampling_text(sampling: Sampling) -> str:
         rule = f"{frames}, the centres of equal parts of the video"
     else:
         rate = f"at {sampling.fps:g} frames per second" if sampling.fps else "as the video has them"
-        rule = f"{frames}, every {_ordinal(sampling.frame_stride)} {rate}"
-    views = f"{sampling.num_clips} clips x {sampling.num_crops} crops"
-    return f"{rule}; test protocol {views}, {sampling.average} averaged"
+        rule = f"{frames}, {sampling.frame_stride} apart {rate}"
+    views = f"{sampling.num_clips}x{sampling.num_crops} views (clips x crops)"
+    return f"{rule}; {views}, {sampling.average} averaged"
 
 
 def preprocess_text(recipe: Preprocess) -> str:
@@ -216,7 +216,7 @@ def metric_text(metric: Metric) -> str:
 
 
 def _views(metric: Metric) -> str:
-    return f"{metric.num_clips} clips x {metric.num_crops} crops"
+    return f"{metric.num_clips}x{metric.num_crops} views"
 
 
 def _frames(sampling: Sampling) -> str:
@@ -243,9 +243,7 @@ def _input(sampling: Sampling, preprocess: Preprocess) -> str:
 
 def _hash(source: Source) -> str:
     if isinstance(source, ImageSource):
-        return "checked by timm"
-    return str(source.sha256)
-
-
-def _ordinal(number: int) -> str:
-    return {1: "one", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
+        return f"checked by {source.library}'s own loader"
+    if isinstance(source.sha256, Unknown):
+        return f"{source.sha256}; that of the first download is kept and compared"
+    return f"SHA-256 {source.sha256}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,6 @@ def lazy_names(
         return getattr(importlib.import_module(homes[name]), name)
 
     def dir_() -> list[str]:
-        return sorted(homes)
+        return sorted({*vars(sys.modules[package]), *homes})
 
     return getattr_, dir_

@@ -33,6 +33,7 @@ _VIDEO_SUFFIXES = (
 app = typer.Typer(
     help="The model zoo for video.",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -49,6 +50,18 @@ def main() -> None:
     except (ValueError, LookupError, OSError, RuntimeError, MemoryError) as error:
         _say(f"error: {_sentence(error)}")
         raise SystemExit(1) from None
+
+
+@app.callback()
+def _program(
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
+) -> None:
+    """The model zoo for video."""
+    if version:
+        from importlib.metadata import version as installed
+
+        sys.stdout.write(f"videozoo {installed('videozoo')}\n")
+        raise typer.Exit
 
 
 @app.command("list")
