@@ -35,7 +35,8 @@ def convert(
         name: Name of our model.
         source: Layout of the checkpoint, such as `torchvision`, `transformers` or `timm`; found
             by its keys and shapes if left out.
-        inflation: `mean` (the default) or `center`, where an image model is inflated.
+        inflation: `mean` (the default) or `center`, where an image model is inflated; refused
+            for a `source` whose kernels are not.
         **arguments: Builder arguments the checkpoint was made with, where they are not the
             model's own defaults; `num_classes` for instance.
 
@@ -50,16 +51,15 @@ def convert(
     entry = registry.load(name)
     with torch.device("meta"):
         shapes = _shapes(entry.builder(**(entry.defaults | arguments)))
-    if source is None:
-        source = detect(state_dict, entry, shapes)
-    keymap = _layout(entry, source)
-    if inflation is not None and not keymap.inflates:
+    found = detect(state_dict, entry, shapes) if source is None else source
+    keymap = _layout(entry, found)
+    if inflation is not None and source is not None and not keymap.inflates:
         raise ValueError(
             f"The layout {source!r} of {name!r} is not inflated; leave out inflation={inflation!r}."
         )
     converted, problems = keymap.attempt(state_dict, shapes, inflation=inflation or "mean")
     if problems:
-        raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
+        raise ValueError(f"The checkpoint does not fit {name!r} from {found!r}: {problems}.")
     return converted
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
-from registry.index import architecture_from_json, read_index
+from registry.index import architecture_from_json, read_index, to_json
 from registry.names import did_you_mean, matches, natural_key
 from registry.records import Architecture, Order, Paper, Preprocess, Sampling, Weights
 
@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "register_model",
     "registered_names",
+    "summary",
 ]
 
 ENTRY_POINT_GROUP = "zoo.models"
@@ -94,9 +95,6 @@ def register_model(
     def register(builder: Builder) -> Builder:
         name, module = builder.__name__, builder.__module__
         _refuse_clash(name, builder)
-        tags = [record.tag for record in weights]
-        if len(set(tags)) < len(tags):
-            raise ValueError(f"{name!r} has two weights of one tag in {tags}; make each unique.")
         default = weights[0] if weights else None
         recipe = {
             key: given if given is not None or default is None else getattr(default, key)
@@ -106,11 +104,7 @@ def register_model(
                 ("preprocess", preprocess),
             )
         }
-        missing = [key for key, value in recipe.items() if value is None]
-        if missing:
-            raise ValueError(
-                f"{name!r} has no weights to take its input recipe from; give {', '.join(missing)}."
-            )
+        _refuse_gaps(name, weights, recipe)
         architecture = Architecture(
             name=name,
             family=module.rpartition(".")[2],
@@ -125,6 +119,17 @@ def register_model(
         return builder
 
     return register
+
+
+def _refuse_gaps(name: str, weights: Sequence[Weights], recipe: Mapping[str, object]) -> None:
+    tags = [record.tag for record in weights]
+    if len(set(tags)) < len(tags):
+        raise ValueError(f"{name!r} has two weights of one tag in {tags}; make each unique.")
+    missing = [key for key, value in recipe.items() if value is None]
+    if missing:
+        raise ValueError(
+            f"{name!r} has no weights to take its input recipe from; give {', '.join(missing)}."
+        )
 
 
 def _refuse_clash(name: str, builder: Callable[..., Any]) -> None:
@@ -223,6 +228,25 @@ def _tags(name: str) -> list[str]:
     if name in _registered:
         return [record.tag for record in _registered[name].architecture.weights]
     return [record["tag"] for record in read_index().get(name, {"weights": ()})["weights"]]
+
+
+def summary(name: str) -> dict[str, Any]:
+    """What a listing shows of a name; imports nothing.
+
+    Args:
+        name: One that `list_models` gave.
+
+    Returns:
+        `name`, `family`, `module`, `summary`, `order`, `weights` (tags), `params`, `gflops`; of a
+        model that another package offers only the first three are known until it is imported.
+    """
+    module = _modules()[name]
+    data = read_index().get(name, {})
+    if name in _registered and not data:
+        data = to_json(_registered[name].architecture)
+    known = {key: data.get(key) for key in ("summary", "order", "params", "gflops")}
+    family = module.rpartition(".")[2]
+    return {"name": name, "family": family, "module": module, "weights": _tags(name)} | known
 
 
 def info(name: str) -> Architecture:

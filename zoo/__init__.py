@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.factory import create
     from zoo.folder import save
     from zoo.layers import Conv2Plus1D
+    from zoo.models._base import StagedModel, VideoModel
     from zoo.models.framepool import FramePool
     from zoo.prediction import Prediction, predict
     from zoo.preprocessing import preprocess
@@ -22,6 +23,8 @@ __all__ = [
     "Conv2Plus1D",
     "FramePool",
     "Prediction",
+    "StagedModel",
+    "VideoModel",
     "create",
     "info",
     "list_models",
@@ -40,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "zoo.factory": ("create",),
         "zoo.folder": ("save",),
         "zoo.layers": ("Conv2Plus1D",),
+        "zoo.models._base": ("StagedModel", "VideoModel"),
         "zoo.models.framepool": ("FramePool",),
         "zoo.prediction": ("Prediction", "predict"),
         "zoo.preprocessing": ("preprocess",),

@@ -61,7 +61,10 @@ def generated_files() -> dict[Path, str]:
         files[ROOT / "MODEL_CARDS" / f"{item.name}.md"] = architecture_card(item)
     readme = ROOT / "README.md"
     if readme.is_file():
-        before, _, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
+        text = readme.read_text(encoding="utf-8")
+        if text.find(_END) < text.find(_BEGIN) or _BEGIN not in text:
+            raise ValueError(f"'{readme}' must hold the lines {_BEGIN.strip()!r} and {_END!r}.")
+        before, _, rest = text.partition(_BEGIN)
         after = rest.partition(_END)[2]
         files[readme] = f"{before}{_BEGIN}{family_table(public)}{_END}{after}"
     return files

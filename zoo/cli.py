@@ -10,14 +10,14 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from registry import info, list_models, list_pretrained
-from registry.index import read_index, to_json
+from registry.catalogue import summary
+from registry.index import to_json
 
 if TYPE_CHECKING:
     from zoo.models._base import VideoModel
@@ -85,7 +85,7 @@ def list_(
     else:
         sys.stdout.writelines(f"{name}\n" for name in names)
     if not names:
-        families = sorted({info(name).family for name in list_models()})
+        families = sorted({summary(name)["family"] for name in list_models()})
         wish = f" of family {family!r}" if family else ""
         _say(f"no model fits {pattern!r}{wish}; the families are {', '.join(families)}.")
         raise typer.Exit(1)
@@ -241,12 +241,7 @@ def _progress(files: list[Path]) -> Any:
 def _row(name: str) -> dict[str, Any]:
     """What a listing shows of a name or a name.tag, without importing the model."""
     architecture, _, tag = name.partition(".")
-    data = read_index().get(architecture)
-    record: Mapping[str, Any] = data if data is not None else to_json(info(architecture))
-    tags = [tag] if tag else [item["tag"] for item in record["weights"]]
-    return {"name": name, "weights": tags} | {
-        key: record[key] for key in ("family", "module", "summary", "order", "params", "gflops")
-    }
+    return summary(architecture) | {"name": name} | ({"weights": [tag]} if tag else {})
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 import warnings
@@ -14,7 +15,7 @@ from torch import Tensor
 
 import registry
 from converters.checkpoint import read_checkpoint
-from converters.inflate import adapt_in_chans
+from converters.inflate import Inflation, adapt_in_chans
 from converters.layouts import convert
 from registry.index import to_json
 from registry.names import did_you_mean, parse_name
@@ -52,7 +53,8 @@ def create(
         num_frames: Frames of a clip; changes what `load_clip` delivers and, where shapes depend
             on it, the model.
         img_size: Side of the pictures in pixels; likewise.
-        checkpoint: A file in our own layout or in one that this model can be converted from.
+        checkpoint: A file in our own layout or in one that this model can be converted from;
+            with a tag in `name`, that of those weights, whose labels it then takes.
         **overrides: Arguments of the model's class, such as `drop_rate`.
 
     Returns:
@@ -63,11 +65,7 @@ def create(
         ValueError: Unknown override or scheme, or weights that do not fit.
         ConnectionError: The weights cannot be fetched.
     """
-    given = {
-        "num_classes": num_classes,
-        "num_frames": num_frames,
-        "img_size": img_size,
-    }
+    given = {"num_classes": num_classes, "num_frames": num_frames, "img_size": img_size}
     asked = {key: value for key, value in given.items() if value is not None} | overrides
     _check_sizes(asked | {"in_chans": in_chans})
     parsed = parse_name(name)
@@ -75,36 +73,70 @@ def create(
         if pretrained or checkpoint:
             raise ValueError(f"{name!r} brings its own weights; leave out pretrained, checkpoint.")
         trained, state = read_folder(Path(parsed.target))
-        entry = registry.load(trained.architecture)
-        if "in_chans" in trained.arguments and in_chans == 3:
-            in_chans = typing.cast("int", trained.arguments["in_chans"])
-    else:
-        entry = registry.load(parsed.target)
-        tag = _tag(name, parsed.tag, pretrained)
-        weights = None
-        if pretrained or tag:
-            weights = registry.find_weights(entry.architecture, tag)
-        trained = _recipe(entry.architecture, weights)
-        state = None
-    arguments = dict(trained.arguments) | {"in_chans": in_chans} | asked
-    _check_overrides(entry.builder, arguments, entry.architecture.name)
-    config = _resolve(trained, arguments)
-    model: VideoModel = entry.builder(**arguments)
+        asked["in_chans"] = in_chans if in_chans != 3 else trained.arguments["in_chans"]
+        return _build(trained, asked, lambda: state)
+    tag = _tag(name, parsed.tag, pretrained)
+    entry = registry.load(parsed.target)
+    weights = registry.find_weights(entry.architecture, tag) if pretrained or tag else None
+    trained = _recipe(entry.architecture, weights)
+    asked["in_chans"] = in_chans
     if checkpoint is not None:
         if pretrained:
             raise ValueError("Give either pretrained or checkpoint, not both.")
-        trained, state = _read_foreign(Path(checkpoint), config, trained)
-        config = replace(config, tag="", source={"checkpoint": Path(checkpoint).name})
-        config = replace(config, licence=UNKNOWN)
-    elif state is None and pretrained:
+        inflation = getattr(weights.source, "inflation", None) if weights else None
+        return _build_from_file(trained, asked, Path(checkpoint), inflation)
+    if pretrained:
         assert weights is not None
-        state = load_weights(entry, weights)
-    elif state is None:
-        config = replace(config, tag="", source=None)
-    if state is not None:
-        _load(model, state, config, trained)
+        return _build(trained, asked, functools.partial(load_weights, entry, weights))
+    return _build(replace(trained, tag="", source=None, licence=UNKNOWN), asked, None)
+
+
+def _build(
+    trained: ModelConfig,
+    asked: Mapping[str, Any],
+    weights: Callable[[], dict[str, Tensor]] | None,
+) -> VideoModel:
+    """Build what is asked for; its weights are fetched only when the arguments are found good.
+
+    Args:
+        trained: What the weights were trained with.
+        asked: Arguments of the caller, which come before those.
+        weights: Gives the tensors at the shapes of `trained`; None leaves random ones.
+    """
+    entry = registry.load(trained.architecture)
+    arguments = {**trained.arguments, **asked}
+    _check_overrides(entry.builder, arguments, trained.architecture)
+    config = _resolve(trained, arguments)
+    model: VideoModel = entry.builder(**arguments)
+    if weights is not None:
+        _load(model, weights(), config, trained)
     model.record = config
     return model.eval()
+
+
+def _build_from_file(
+    trained: ModelConfig, asked: Mapping[str, Any], path: Path, inflation: Inflation | None
+) -> VideoModel:
+    """Build what is asked for from a checkpoint in any layout that the model knows.
+
+    The file was made for what is asked, or for that at the usual frames, size and channels, or for
+    the model's usual recipe.
+    """
+    content = read_checkpoint(path)
+    name, error = trained.architecture, None
+    source = {"checkpoint": path.name}
+    shape = {key: trained.arguments[key] for key in ("num_frames", "img_size", "in_chans")}
+    for made_with in (asked, {**asked, **shape}, {}):
+        arguments = {**trained.arguments, **made_with}
+        _check_overrides(registry.load(name).builder, arguments, name)
+        try:
+            state = convert(content, name=name, inflation=inflation, **arguments)
+        except ValueError as problem:
+            error = error or problem
+            continue
+        made_for = replace(_resolve(trained, arguments), tag="", source=source, licence=UNKNOWN)
+        return _build(made_for, asked, lambda: state)  # noqa: B023 -- called before the next turn
+    raise ValueError(f"'{path}': {error}")
 
 
 def _tag(name: str, tag: str, pretrained: bool | str) -> str:
@@ -119,7 +151,6 @@ def _recipe(architecture: Architecture, weights: Weights | None) -> ModelConfig:
     """What weights were trained with; for none, what the architecture is usually given."""
     home = weights or architecture
     num_classes = home.num_classes or architecture.num_classes
-    names = weights or (architecture.weights[0] if architecture.weights else None)
     return ModelConfig(
         architecture=architecture.name,
         tag=weights.tag if weights else "",
@@ -130,7 +161,7 @@ def _recipe(architecture: Architecture, weights: Weights | None) -> ModelConfig:
             "num_frames": home.sampling.num_frames,
             "img_size": home.preprocess.img_size,
         },
-        labels=registry.labels(names.labels) if names and names.labels else None,
+        labels=registry.labels(weights.labels) if weights and weights.labels else None,
         sampling=home.sampling,
         preprocess=home.preprocess,
         source=to_json(weights.source) if weights else None,
@@ -180,22 +211,6 @@ def _check_overrides(builder: Callable[..., Any], arguments: Mapping[str, Any], 
                 f"{name!r} takes no argument {key!r}. Allowed: {', '.join(sorted(allowed))}."
                 f"{did_you_mean(key, allowed)}"
             )
-
-
-def _read_foreign(
-    path: Path, config: ModelConfig, trained: ModelConfig
-) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Convert a checkpoint file, made either for what is asked or for the usual recipe."""
-    content = read_checkpoint(path)
-    name, error = config.architecture, None
-    for made_for in (config, trained):
-        arguments: dict[str, Any] = dict(made_for.arguments)
-        try:
-            return made_for, convert(content, name=name, **arguments)
-        except ValueError as problem:
-            error = error or problem
-    assert error is not None
-    raise ValueError(f"'{path}': {error}")
 
 
 def _load(

@@ -197,6 +197,6 @@ def _unreachable(asked: str, place: str, error: Exception) -> ConnectionError:
     ]
     return ConnectionError(
         f"Cannot fetch the weights {asked!r} from {place} ({reason}). Without a network, give a "
-        f"downloaded file with checkpoint=PATH, or use weights that come with the package: "
-        f"{', '.join(embedded) or 'none'}."
+        f"file fetched elsewhere, zoo.create({asked!r}, checkpoint=PATH), or use weights that come "
+        f"with the package: {', '.join(embedded) or 'none'}."
     )

@@ -169,6 +169,16 @@ def test_a_checkpoint_file_in_any_known_layout(tmp_path, trained, form):
     assert new.record.source == {"checkpoint": form}
 
 
+def test_a_checkpoint_with_other_classes_at_another_length(tmp_path):
+    torch.manual_seed(0)
+    made = zoo.create("test_timesformer_joint", num_classes=3)
+    torch.save(made.state_dict(), tmp_path / "3.pth")
+    path = tmp_path / "3.pth"
+    longer = zoo.create("test_timesformer_joint", checkpoint=path, num_classes=3, num_frames=8)
+    assert torch.equal(longer.head.weight, made.head.weight)
+    assert longer.time_embed.shape[1] == 8
+
+
 def test_a_checkpoint_with_other_classes(tmp_path):
     torch.manual_seed(0)
     for classes in (7, 3):
@@ -199,6 +209,14 @@ def test_a_checkpoint_that_does_not_fit_is_named(tmp_path, trained, harm, named)
         zoo.create("test_r2p1d", checkpoint=tmp_path / "bad.pth")
 
 
+def test_a_checkpoint_takes_the_labels_of_the_tag_it_is_said_to_be(tmp_path):
+    torch.manual_seed(0)
+    torch.save(torchvision.models.video.mc3_18(weights=None).state_dict(), tmp_path / "m.pth")
+    named = zoo.create("mc3_18.k400", checkpoint=tmp_path / "m.pth")
+    assert named.record.labels[0] == "abseiling"
+    assert zoo.create("mc3_18", checkpoint=tmp_path / "m.pth").record.labels is None
+
+
 def test_picture_weights_from_a_path_start_a_video_model(tmp_path):
     torch.manual_seed(0)
     image = torchvision.models.resnet18(weights=None)
@@ -206,6 +224,16 @@ def test_picture_weights_from_a_path_start_a_video_model(tmp_path):
     with pytest.warns(UserWarning, match="is new: 400 classes"):
         model = zoo.create("r2p1d_18", stem="inflated", checkpoint=tmp_path / "resnet18.pth")
     assert torch.allclose(model.stem.conv.weight.sum(2), image.conv1.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("tag", ["in1k_inflated", "in1k_inflated_center"])
+def test_picture_weights_from_a_path_are_inflated_as_the_tag_says(tmp_path, tag):
+    torch.manual_seed(0)
+    image = torchvision.models.resnet18(weights=None)
+    torch.save(image.state_dict(), tmp_path / "resnet18.pth")
+    made = zoo.create(f"i3d_r18.{tag}", checkpoint=tmp_path / "resnet18.pth", num_classes=0)
+    share = 1.0 if tag.endswith("center") else 1 / 3
+    assert torch.allclose(made.conv1.weight[:, :, 1], share * image.conv1.weight, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""The README says nothing that does not run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zoo
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PROGRAMS = {path.read_text(encoding="utf-8"): path for path in ROOT.glob("examples/*.py")}
+
+
+def test_the_readme_fits_its_limit():
+    assert len(TEXT.splitlines()) <= 200
+    assert TEXT.index("make demo") < TEXT.index("make test") < TEXT.index("## ")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: PROGRAMS.get(block, Path("?")).stem)
+def test_every_program_in_the_readme_is_an_example_that_runs(block, tmp_path):
+    path = PROGRAMS[block]
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = subprocess.run(
+        [sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if path.stem != "from_torchvision":
+        assert done.stdout
+    if path.stem == "predict":
+        assert "label='left-to-right'" in done.stdout
+    # The shapes that the comments promise are those printed.
+    for shape in re.findall(r"print\(.*# .*?(\(\d+(?:, \d+)+\))", block):
+        assert f"torch.Size([{shape[1:-1]}])" in done.stdout, shape
+
+
+def test_every_model_named_in_the_readme_exists():
+    named = set(re.findall(r"[\"` ]((?:r2p1d|r3d|mc3|i3d|framepool|timesformer)_\w+)", TEXT))
+    assert named - {"r3d_10"} <= set(zoo.list_models())
+    assert len(named) > 3
+
+
+def test_every_command_line_option_named_in_the_readme_exists():
+    options = set(re.findall(r"--[a-z]+", TEXT))
+    helps = "".join(
+        subprocess.run(
+            [sys.executable, "-m", "zoo.cli", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+        ).stdout
+        for command in ("list", "info", "predict")
+    )
+    assert options <= set(re.findall(r"--[a-z]+", helps))
+    assert options
