@@ -60,7 +60,7 @@ def architecture_card(architecture: Architecture) -> str:
 
 
 def _weights_lines(record: Weights) -> list[str]:
-    arguments = ", ".join(f"{key}={value!r}" for key, value in record.arguments.items())
+    arguments = ", ".join(f"{key}={value!r}" for key, value in record.arguments)
     facts = [
         ("trained on", str(record.data)),
         ("classes", str(record.num_classes) if record.num_classes else "none, the head is new"),
@@ -94,7 +94,12 @@ def folder_card(architecture: Architecture, config: Mapping[str, Any]) -> str:
     )
     name = f"{config['architecture']}.{config['tag']}".rstrip(".")
     arguments = json.dumps(dict(config["arguments"]))
-    origin = f"It started from `{name}`." if config["tag"] else "It was built without a record."
+    source = config["source"] or {}
+    origin = "It was built with random weights."
+    if config["tag"]:
+        origin = f"It started from `{name}`."
+    elif "checkpoint" in source:
+        origin = f"It started from a file, `{source['checkpoint']}`."
     lines = [
         "---",
         data.to_yaml(),
@@ -184,6 +189,10 @@ def sampling_text(sampling: Sampling) -> str:
         rule = f"{frames} spread over the video"
     elif sampling.rule == "segments":
         rule = f"{frames}, the centres of equal parts of the video"
+    elif sampling.rule == "span":
+        window = sampling.num_frames * sampling.frame_stride
+        rate = f" at {sampling.fps:g} frames per second" if sampling.fps else ""
+        rule = f"{frames}, from the first to the last of a window of {window}{rate}"
     else:
         rate = f"at {sampling.fps:g} frames per second" if sampling.fps else "as the video has them"
         rule = f"{frames}, {sampling.frame_stride} apart {rate}"
@@ -220,7 +229,7 @@ def _views(metric: Metric) -> str:
 
 
 def _frames(sampling: Sampling) -> str:
-    if sampling.rule == "dense":
+    if sampling.rule in ("dense", "span"):
         return f"{sampling.num_frames}x{sampling.frame_stride}"
     return f"{sampling.num_frames} {sampling.rule}"
 
@@ -243,7 +252,7 @@ def _input(sampling: Sampling, preprocess: Preprocess) -> str:
 
 def _hash(source: Source) -> str:
     if isinstance(source, ImageSource):
-        return f"checked by {source.library}'s own loader"
+        return f"not checked: {source.library} loads the newest revision"
     if isinstance(source.sha256, Unknown):
         return f"{source.sha256}; that of the first download is kept and compared"
     return f"SHA-256 {source.sha256}"

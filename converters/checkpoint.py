@@ -6,7 +6,7 @@ import contextlib
 import os
 import pickle
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["read_checkpoint", "read_metadata", "unwrap", "write_safetensors"]
+__all__ = [
+    "read_checkpoint",
+    "read_metadata",
+    "replacing",
+    "save_tensors",
+    "unwrap",
+    "write_safetensors",
+]
 
 _WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "module")
 
@@ -103,6 +110,35 @@ def write_safetensors(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as (part,):
+        save_tensors(state, part, metadata=metadata)
+
+
+@contextlib.contextmanager
+def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Names to write to; at the end they are renamed to the final ones, or removed on an error."""
+    parts = tuple(path.with_name(f".{path.name}.{uuid.uuid4().hex}.part") for path in paths)
+    try:
+        yield parts
+        for part, path in zip(parts, paths, strict=True):
+            part.replace(path)
+    finally:
+        for part in parts:
+            with contextlib.suppress(FileNotFoundError):
+                part.unlink()
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write tensors in place and read the file's header back.
+
+    Args:
+        state: Tensors by key; made contiguous, dtype kept.
+        path: File to write.
+        metadata: Text by key, stored in the header.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     # Tensors that share memory (tied weights) must be written apart: safetensors refuses views.
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     seen: set[int] = set()
@@ -110,15 +146,9 @@ def write_safetensors(
         if value.untyped_storage().data_ptr() in seen:
             tensors[key] = value.clone()
         seen.add(tensors[key].untyped_storage().data_ptr())
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        try:
-            save_file(tensors, part, metadata=dict(metadata))
-        except SafetensorError as error:
-            raise OSError(f"Cannot write '{path}' ({error}).") from error
-        with safe_open(part, framework="pt") as written:
-            assert set(written.keys()) == set(tensors)
-        part.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+        save_file(tensors, path, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise OSError(f"Cannot write '{path}' ({error}).") from error
+    with safe_open(path, framework="pt") as written:
+        assert set(written.keys()) == set(tensors)

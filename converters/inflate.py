@@ -79,7 +79,7 @@ def inflate_patch_embed(weight: Tensor, *, num_frames: int, mode: Inflation) -> 
     raise ValueError(f"Unknown inflation {mode!r}; known: mean, center.")
 
 
-def inflate_pos_embed(table: Tensor, *, num_frames: int, num_prefix_tokens: int = 1) -> Tensor:
+def inflate_pos_embed(table: Tensor, *, num_frames: int, num_prefix_tokens: int) -> Tensor:
     """Repeat a spatial position table for every frame; prefix tokens stay single.
 
     Args:

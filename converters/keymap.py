@@ -71,11 +71,24 @@ def _fill(pattern: str, words: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """What keeps a state dict from fitting a map."""
+    """What keeps a state dict from fitting a map.
+
+    Attributes:
+        unknown: Keys of the source that no rule takes.
+        missing: Keys of ours that nothing fills.
+        shapes: Sentences on shapes that differ.
+        ranks: Keys of the source whose number of axes differs.
+    """
 
     unknown: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
+    ranks: tuple[str, ...] = ()
+
+    @property
+    def of_kind(self) -> bool:
+        """Whether this is another layout, and not the same one at another size."""
+        return bool(self.unknown or self.missing or self.ranks)
 
     def __bool__(self) -> bool:
         return bool(self.unknown or self.missing or self.shapes)
@@ -147,6 +160,7 @@ class KeyMap:
         converted: dict[str, Tensor] = {}
         unknown: list[str] = []
         wrong: list[str] = []
+        ranks: list[str] = []
         for key, tensor in state.items():
             if any(_match(pattern, key) for pattern in self.dropped):
                 continue
@@ -161,13 +175,15 @@ class KeyMap:
                     value = inflate_conv(tensor, num_frames=shape[2], mode=inflation)
                 if tuple(value.shape) != tuple(shape):
                     wrong.append(f"{key} is {tuple(tensor.shape)}, {target} is {tuple(shape)}")
+                if value.ndim != len(shape):
+                    ranks.append(key)
                 converted[target] = value.contiguous()
-        missing = [
-            key
-            for key in shapes
-            if key not in converted and not any(_match(pattern, key) for pattern in self.new)
-        ]
-        return converted, Problems(tuple(unknown), tuple(missing), tuple(wrong))
+        missing = [key for key in shapes if key not in converted and not self.is_new(key)]
+        return converted, Problems(tuple(unknown), tuple(missing), tuple(wrong), tuple(ranks))
+
+    def is_new(self, key: str) -> bool:
+        """Whether one of our keys is among those that the source does not bring."""
+        return any(_match(pattern, key) for pattern in self.new)
 
     def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Turn our state dict back into the foreign layout, bit for bit.
@@ -186,6 +202,7 @@ class KeyMap:
             if not names:
                 unknown.append(key)
             for name in names:
+                assert name not in exported, name
                 exported[name] = tensor.detach().contiguous()
         if unknown:
             raise ValueError(f"The layout has no place for: {', '.join(unknown)}.")

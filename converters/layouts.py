@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +13,25 @@ import registry
 from converters.inflate import Inflation
 from converters.keymap import IDENTITY, KeyMap, Problems
 
-__all__ = ["VERSION", "convert", "detect", "export"]
+__all__ = ["VERSION", "Converted", "convert", "convert_unsized", "detect", "export"]
 
 VERSION = 1
 """Raised whenever converted tensors would come out different, so that caches are made anew."""
 
 OWN_LAYOUT = "zoo"
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """Tensors by our keys, and what the source does not bring.
+
+    Attributes:
+        state: Tensors, sharing memory with the source where nothing had to be computed.
+        keymap: The map that was used; its `new` names the keys that are left out.
+    """
+
+    state: dict[str, Tensor]
+    keymap: KeyMap
 
 
 def convert(
@@ -34,33 +48,68 @@ def convert(
         state_dict: Tensors by the source's keys; left as it is.
         name: Name of our model.
         source: Layout of the checkpoint, such as `torchvision`, `transformers` or `timm`; found
-            by its keys and shapes if left out.
+            by its keys if left out.
         inflation: `mean` (the default) or `center`, where an image model is inflated; refused
             for a `source` whose kernels are not.
         **arguments: Builder arguments the checkpoint was made with, where they are not the
             model's own defaults; `num_classes` for instance.
 
     Returns:
-        Our tensors by key. Keys that the source does not bring (the new head of an inflated image
-        model) are left out.
+        Our tensors by key, sharing memory with the source's where only the name changed. Keys that
+        the source does not bring (the new head of an inflated image model) are left out.
 
     Raises:
         LookupError: No such model or layout.
         ValueError: The checkpoint does not fit; the message names every key.
     """
     entry = registry.load(name)
-    with torch.device("meta"):
-        shapes = _shapes(entry.builder(**(entry.defaults | arguments)))
-    found = detect(state_dict, entry, shapes) if source is None else source
-    keymap = _layout(entry, found)
-    if inflation is not None and source is not None and not keymap.inflates:
+    keymap = _layout(entry, source) if source else None
+    if inflation is not None and keymap is not None and not keymap.inflates:
         raise ValueError(
             f"The layout {source!r} of {name!r} is not inflated; leave out inflation={inflation!r}."
         )
+    shapes = _shapes(entry, arguments)
+    if keymap is None:
+        source = detect(state_dict, entry, shapes)
+        keymap = _layout(entry, source)
     converted, problems = keymap.attempt(state_dict, shapes, inflation=inflation or "mean")
     if problems:
-        raise ValueError(f"The checkpoint does not fit {name!r} from {found!r}: {problems}.")
+        raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
     return converted
+
+
+def convert_unsized(
+    state_dict: Mapping[str, Tensor],
+    entry: registry.Entry,
+    *,
+    inflation: Inflation | None,
+    **arguments: Any,
+) -> tuple[Converted, dict[str, Any]]:
+    """Convert a checkpoint whose classes, frames and size are read off its tensors.
+
+    Args:
+        state_dict: Tensors of any layout that the model knows.
+        entry: The model.
+        inflation: See `convert`.
+        **arguments: Builder arguments that decide which tensors there are.
+
+    Returns:
+        The tensors, and the builder arguments that they were made with.
+
+    Raises:
+        ValueError: The checkpoint does not fit; the message names every key.
+    """
+    mode, shapes = inflation or "mean", _shapes(entry, arguments)
+    source = detect(state_dict, entry, shapes)
+    keymap = _layout(entry, source)
+    renamed, _ = keymap.attempt(state_dict, shapes, inflation=mode)
+    with torch.device("meta"):
+        arguments |= entry.build(**arguments).infer_arguments(renamed)
+    converted, problems = keymap.attempt(state_dict, _shapes(entry, arguments), inflation=mode)
+    if problems:
+        name = entry.architecture.name
+        raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
+    return Converted(converted, keymap), arguments
 
 
 def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[str, Tensor]:
@@ -72,7 +121,7 @@ def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[st
         name: The model's name, where the module was not made by `zoo.create`.
 
     Returns:
-        Tensors by the target's keys.
+        Tensors by the target's keys, sharing memory with the model's.
 
     Raises:
         LookupError: The model has no such layout.
@@ -91,7 +140,7 @@ def detect(
     entry: registry.Entry,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> str:
-    """The layout that fits a state dict without a key left over.
+    """The layout whose keys and numbers of axes fit a state dict; our own comes first.
 
     Raises:
         ValueError: None fits; the message tells how the nearest one fails.
@@ -99,7 +148,7 @@ def detect(
     failed: list[tuple[str, Problems]] = []
     for source in (OWN_LAYOUT, *entry.layouts):
         _, problems = _layout(entry, source).attempt(state_dict, shapes)
-        if not problems:
+        if not problems.of_kind:
             return source
         failed.append((source, problems))
     nearest, problems = min(failed, key=lambda item: len(item[1]))
@@ -123,5 +172,7 @@ def _layout(entry: registry.Entry, source: str) -> KeyMap:
     return keymap
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+def _shapes(entry: registry.Entry, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = entry.build(**arguments)
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}

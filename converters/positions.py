@@ -11,7 +11,7 @@ __all__ = ["resize_spatial_table", "resize_temporal_table"]
 
 
 def resize_spatial_table(
-    table: Tensor, *, old: tuple[int, int], new: tuple[int, int], num_prefix_tokens: int = 1
+    table: Tensor, *, old: tuple[int, int], new: tuple[int, int], num_prefix_tokens: int
 ) -> Tensor:
     """Resample positions from the grid they were trained on to another grid.
 

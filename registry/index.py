@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from registry.records import (
@@ -105,7 +104,7 @@ def _weights_from_json(data: Mapping[str, Any]) -> Weights:
             "sampling": sampling_from_json(data["sampling"]),
             "preprocess": preprocess_from_json(data["preprocess"]),
             "metrics": tuple(Metric(**item) for item in data["metrics"]),
-            "arguments": MappingProxyType(dict(data["arguments"])),
+            "arguments": tuple((name, value) for name, value in data["arguments"]),
         }
     )
 

@@ -34,7 +34,7 @@ def parse_name(text: str) -> ModelName:
     Raises:
         ValueError: The text is empty, or names a scheme that does not exist.
     """
-    if not text or text != text.strip():
+    if not isinstance(text, str) or not text or text != text.strip():
         raise ValueError(
             f"A model name is text such as 'r2p1d_18' or 'r2p1d_18.k400', not {text!r}."
         )

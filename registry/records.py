@@ -6,22 +6,25 @@ cards, `config.json` and the README table are generated from these records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 __all__ = [
     "UNKNOWN",
     "Architecture",
+    "Average",
+    "ChannelOrder",
     "ImageSource",
+    "Interpolation",
     "Metric",
     "Order",
     "PackageSource",
     "Paper",
     "Preprocess",
     "Sampling",
+    "SamplingRule",
+    "Scalar",
     "Source",
     "Unknown",
     "UpstreamSource",
@@ -43,7 +46,24 @@ UNKNOWN = Unknown.UNKNOWN
 Order: TypeAlias = Literal["ignored", "reversal_blind", "used"]
 """What shuffled frames do to the logits: nothing, only reversal does nothing, or they change."""
 
+SamplingRule: TypeAlias = Literal["uniform", "dense", "segments", "span"]
+Average: TypeAlias = Literal["logits", "probabilities"]
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 Scalar: TypeAlias = str | int | float | bool | None
+
+
+def _check_choice(record: object, name: str, choices: object) -> None:
+    value, allowed = getattr(record, name), get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}.")
+
+
+def _check_count(record: object, *names: str, least: int = 1) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is a whole number of {least} or more, not {value!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +72,10 @@ class Sampling:
 
     Attributes:
         rule: `uniform` spreads the frames over the whole video by `int(i * total / T)`;
-            `dense` takes a contiguous window, `frame_stride` apart; `segments` takes the centre
-            of T equal parts.
+            `dense` takes a window of frames `frame_stride` apart, from the middle of the video;
+            `segments` takes the centre of T equal parts; `span` takes a window of T x
+            `frame_stride` from the video's start and spreads the frames from its first to its
+            last, as SlowFast and TimeSformer test.
         num_frames: Frames T in one clip.
         frame_stride: Distance between sampled frames; counted at `fps`, or in the video's own
             frames where `fps` is None. Always 1 for `uniform` and `segments`.
@@ -64,13 +86,21 @@ class Sampling:
         average: What is averaged over the views of a video.
     """
 
-    rule: Literal["uniform", "dense", "segments"]
+    rule: SamplingRule
     num_frames: int
     frame_stride: int
     fps: float | None
     num_clips: int
     num_crops: int
-    average: Literal["logits", "probabilities"]
+    average: Average
+
+    def __post_init__(self) -> None:
+        """Refuse what no clip can be sampled by."""
+        _check_choice(self, "rule", SamplingRule)
+        _check_choice(self, "average", Average)
+        _check_count(self, "num_frames", "frame_stride", "num_clips", "num_crops")
+        if self.fps is not None and not (isinstance(self.fps, (int, float)) and self.fps > 0):
+            raise ValueError(f"fps is a number above 0 or None, not {self.fps!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +113,33 @@ class Preprocess:
             exact (height, width).
         interpolation: Resampling filter of the resize.
         antialias: Whether the filter widens when it shrinks a frame.
-        mean: Per channel, for pixels in [0, 1].
-        std: Per channel, for pixels in [0, 1].
+        mean: Per channel, for pixels in [0, 1]; three of them, or one for gray frames.
+        std: Per channel, likewise.
         channel_order: Order of the channels the weights were trained on.
     """
 
     img_size: int
     resize: int | tuple[int, int]
-    interpolation: Literal["bilinear", "bicubic"]
+    interpolation: Interpolation
     antialias: bool
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    channel_order: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: ChannelOrder = "rgb"
+
+    def __post_init__(self) -> None:
+        """Refuse what no frame can be prepared by."""
+        _check_count(self, "img_size")
+        _check_choice(self, "interpolation", Interpolation)
+        _check_choice(self, "channel_order", ChannelOrder)
+        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
+        if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ValueError(f"resize is a short side or (height, width), not {self.resize!r}.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            numbers = all(isinstance(value, (int, float)) for value in values)
+            if len(values) not in (1, 3) or len(values) != len(self.mean) or not numbers:
+                raise ValueError(f"{name} holds a number a channel, 1 or 3, not {values!r}.")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, not {self.std!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +241,8 @@ class Weights:
             None where the source has no classifier or its list is not known.
         sampling: Frames the weights were trained and tested on.
         preprocess: Pixels the weights were trained and tested on.
-        arguments: Builder arguments these weights need, beyond the architecture's defaults.
+        arguments: Builder arguments these weights need beyond the architecture's defaults, as
+            pairs of name and value.
         metrics: Published or measured figures.
         note: What a user must know before choosing these weights.
     """
@@ -209,7 +255,7 @@ class Weights:
     labels: str | None
     sampling: Sampling
     preprocess: Preprocess
-    arguments: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+    arguments: tuple[tuple[str, Scalar], ...] = ()
     metrics: tuple[Metric, ...] = ()
     note: str = ""
 
@@ -245,3 +291,7 @@ class Architecture:
     weights: tuple[Weights, ...]
     params: int | None = None
     gflops: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an order that no test knows."""
+        _check_choice(self, "order", Order)

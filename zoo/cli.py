@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output left (`zoo list | head`), which is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, LookupError, OSError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 -- a user is never shown a traceback
         _say(f"error: {_sentence(error)}")
         raise SystemExit(1) from None
 
@@ -105,7 +106,7 @@ def info_(
         raise ValueError(f"{name!r} is a folder; `zoo info` shows registered models.")
     architecture = info(parsed.target)
     if parsed.tag:
-        find_weights(architecture, parsed.tag)
+        architecture = replace(architecture, weights=(find_weights(architecture, parsed.tag),))
     if as_json:
         sys.stdout.write(json.dumps(to_json(architecture), indent=1, ensure_ascii=False) + "\n")
         return
@@ -123,7 +124,7 @@ def info_(
 
 @app.command("predict")
 def predict_(
-    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.")],
+    videos: Annotated[list[str], typer.Argument(help="Video files, or folders of them.")],
     model: Annotated[str, typer.Option(help="Name, name.tag or local-dir:PATH.")] = DEFAULT_MODEL,
     topk: Annotated[int | None, typer.Option(help="Labels a video; 5 if left out.")] = None,
     clips: Annotated[
@@ -139,9 +140,12 @@ def predict_(
 ) -> None:
     """Name what happens in videos; goes on after a broken one, and says so at the end."""
     from zoo.factory import create
+    from zoo.prediction import check_request
 
-    files, broken = _video_files(videos)
-    if not clips.isdigit() and clips != "all":
+    if "" in videos:
+        raise typer.BadParameter("A video's path is empty.", param_hint="VIDEOS")
+    files, broken = _video_files([Path(video) for video in videos])
+    if not (clips.isascii() and clips.isdecimal()) and clips != "all":
         raise typer.BadParameter(f"{clips!r} is neither a number nor 'all'.", param_hint="--clips")
     if sheet is not None:
         if len(files) != 1 or broken:
@@ -151,15 +155,16 @@ def predict_(
         check_sheet_path(sheet)
     brings_weights = ":" in model
     network = create(model, pretrained=not brings_weights)
+    check_request(network, topk)
     done = 0
     try:
         for path in _progress(files):
             try:
                 _predict_one(network, path, topk, clips, crops, as_json=as_json, sheet=sheet)
                 done += 1
-            except (ValueError, LookupError, OSError, RuntimeError, MemoryError) as error:
-                if isinstance(error, BrokenPipeError):
-                    raise
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # noqa: BLE001 -- the other videos go on
                 broken.append(path)
                 _say(f"error: {_sentence(error)}")
     except KeyboardInterrupt:
@@ -273,7 +278,11 @@ def _say_warning(message: Warning | str, category: type[Warning], *_: object, **
 
 def _sentence(error: BaseException) -> str:
     """An error's text on one line; libraries' own messages may have several."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    meant_for_users = (ValueError, OSError, RuntimeError, MemoryError)
+    if isinstance(error, meant_for_users) or type(error) is LookupError:
+        return text or type(error).__name__
+    return f"this is a bug of videozoo, please report it: {type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":

@@ -7,20 +7,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from registry.records import Preprocess, Sampling
+from registry.names import did_you_mean
+from registry.records import Preprocess, Sampling, SamplingRule
 from zoo.preprocessing import preprocess
 from zoo.sampling import clip_indices
 from zoo.video import Video
 
-__all__ = ["HasRecipe", "Recipe", "Rule", "iter_clips", "load_clip"]
-
-Rule = Literal["uniform", "dense", "segments"]
+__all__ = ["HasRecipe", "Recipe", "iter_clips", "load_clip"]
 
 
 class Recipe(Protocol):
@@ -44,7 +42,7 @@ def load_clip(
     video: str | os.PathLike[str] | Video,
     model: HasRecipe,
     *,
-    sampling: Rule | Sampling | None = None,
+    sampling: SamplingRule | Sampling | None = None,
     num_clips: int | Literal["all"] = 1,
     num_crops: int = 1,
 ) -> Tensor:
@@ -73,7 +71,7 @@ def iter_clips(
     video: str | os.PathLike[str] | Video,
     model: HasRecipe,
     *,
-    sampling: Rule | Sampling | None = None,
+    sampling: SamplingRule | Sampling | None = None,
     num_clips: int | Literal["all"] = 1,
     num_crops: int = 1,
 ) -> Iterator[Tensor]:
@@ -92,10 +90,11 @@ def iter_clips(
     Returns:
         An iterator over clips, float32 (num_crops, C, T, H, W).
     """
-    record = model.record
+    record = getattr(model, "record", None)
     if record is None:
         raise ValueError(
-            f"This {type(model).__name__} has no record of its input; build it with zoo.create."
+            f"This {type(model).__name__} has no record of its input; build it with zoo.create, "
+            f"and give what that returned, not what wraps it."
         )
     recipe, pixels = _sampling(record.sampling, sampling), record.preprocess
     if num_crops not in (1, 3):
@@ -137,19 +136,20 @@ def _decoded_clips(video: Video, clips: Iterator[list[int]]) -> Iterator[Tensor]
         held = {index: frame for index, frame in held.items() if index in still}
 
 
-def _sampling(own: Sampling, wanted: Rule | Sampling | None) -> Sampling:
+def _sampling(own: Sampling, wanted: SamplingRule | Sampling | None) -> Sampling:
     """Choose the record's recipe, another rule with its number of frames, or a given recipe."""
     if wanted is None:
         return own
     if isinstance(wanted, Sampling):
         return wanted
-    rules = get_args(Rule)
+    rules = get_args(SamplingRule)
     if wanted not in rules:
-        close = get_close_matches(str(wanted), rules, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise ValueError(f"Unknown sampling {wanted!r}. Known: {', '.join(rules)}.{hint}")
+        raise ValueError(
+            f"Unknown sampling {wanted!r}. Known: {', '.join(rules)}."
+            f"{did_you_mean(str(wanted), rules)}"
+        )
     if wanted == own.rule:
         return own
-    if wanted == "dense":
+    if wanted in ("dense", "span"):
         return replace(own, rule=wanted)
     return replace(own, rule=wanted, frame_stride=1, fps=None)

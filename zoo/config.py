@@ -40,6 +40,16 @@ class ModelConfig:
     source: Mapping[str, Any] | None
     licence: str | Unknown
 
+    def __post_init__(self) -> None:
+        """Refuse what no model can be built from."""
+        for key in ("num_classes", "in_chans", "num_frames", "img_size"):
+            if not isinstance(self.arguments.get(key), int):
+                raise ValueError(f"arguments must hold {key}, a whole number.")
+        if self.labels is not None and len(self.labels) != self.arguments["num_classes"]:
+            raise ValueError(
+                f"there are {len(self.labels)} labels for {self.arguments['num_classes']} classes."
+            )
+
     @property
     def name(self) -> str:
         """`name.tag`, or the bare name for random weights."""
@@ -94,4 +104,4 @@ class ModelConfig:
                 licence=UNKNOWN if data["licence"] == UNKNOWN.value else str(data["licence"]),
             )
         except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"'{origin}' holds a value of the wrong kind ({error}).") from error
+            raise ValueError(f"'{origin}' holds a wrong value: {error}") from error

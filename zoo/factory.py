@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import typing
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 import registry
 from converters.checkpoint import read_checkpoint
-from converters.inflate import Inflation, adapt_in_chans
-from converters.layouts import convert
+from converters.inflate import adapt_in_chans
+from converters.keymap import IDENTITY, Problems
+from converters.layouts import Converted, convert_unsized
 from registry.index import to_json
-from registry.names import did_you_mean, parse_name
-from registry.records import UNKNOWN, Architecture, Weights
+from registry.names import parse_name
+from registry.records import UNKNOWN, ImageSource, Preprocess, Weights
 from zoo.config import ModelConfig
 from zoo.folder import read_folder
 from zoo.models._base import VideoModel
 from zoo.preprocessing import resized
-from zoo.pretrained import load_weights
+from zoo.pretrained import load_weights, trained_arguments
 
 __all__ = ["create"]
 
@@ -34,7 +30,7 @@ def create(
     pretrained: bool | str = False,
     *,
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int | None = None,
     num_frames: int | None = None,
     img_size: int | None = None,
     checkpoint: str | Path | None = None,
@@ -49,12 +45,12 @@ def create(
             tag to load.
         num_classes: Classes; other than the weights' gives a new classifier and one warning, 0
             gives pooled features.
-        in_chans: Input channels; other than 3 adapts the first layer's weights.
+        in_chans: Input channels, 3 if left out; other than the weights' adapts the first layer.
         num_frames: Frames of a clip; changes what `load_clip` delivers and, where shapes depend
             on it, the model.
         img_size: Side of the pictures in pixels; likewise.
-        checkpoint: A file in our own layout or in one that this model can be converted from;
-            with a tag in `name`, that of those weights, whose labels it then takes.
+        checkpoint: A file in our own layout or in one that this model can be converted from; with
+            a tag in `name`, that of those weights, whose labels it then takes.
         **overrides: Arguments of the model's class, such as `drop_rate`.
 
     Returns:
@@ -65,78 +61,37 @@ def create(
         ValueError: Unknown override or scheme, or weights that do not fit.
         ConnectionError: The weights cannot be fetched.
     """
-    given = {"num_classes": num_classes, "num_frames": num_frames, "img_size": img_size}
-    asked = {key: value for key, value in given.items() if value is not None} | overrides
-    _check_sizes(asked | {"in_chans": in_chans})
+    sizes = {
+        "num_classes": num_classes,
+        "in_chans": in_chans,
+        "num_frames": num_frames,
+        "img_size": img_size,
+    }
+    asked = {key: value for key, value in sizes.items() if value is not None} | overrides
+    _check_sizes(asked)
+    if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained):
+        raise ValueError(f"pretrained is True, False or a tag such as 'k400', not {pretrained!r}.")
+    if pretrained and checkpoint is not None:
+        raise ValueError(
+            f"Both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} are given; weights "
+            f"come from one of them."
+        )
     parsed = parse_name(name)
     if parsed.scheme:
-        if pretrained or checkpoint:
+        if pretrained or checkpoint is not None:
             raise ValueError(f"{name!r} brings its own weights; leave out pretrained, checkpoint.")
-        trained, state = read_folder(Path(parsed.target))
-        asked["in_chans"] = in_chans if in_chans != 3 else trained.arguments["in_chans"]
-        return _build(trained, asked, lambda: state)
-    tag = _tag(name, parsed.tag, pretrained)
-    entry = registry.load(parsed.target)
-    weights = registry.find_weights(entry.architecture, tag) if pretrained or tag else None
-    trained = _recipe(entry.architecture, weights)
-    asked["in_chans"] = in_chans
-    if checkpoint is not None:
-        if pretrained:
-            raise ValueError("Give either pretrained or checkpoint, not both.")
-        inflation = getattr(weights.source, "inflation", None) if weights else None
-        return _build_from_file(trained, asked, Path(checkpoint), inflation)
-    if pretrained:
-        assert weights is not None
-        return _build(trained, asked, functools.partial(load_weights, entry, weights))
-    return _build(replace(trained, tag="", source=None, licence=UNKNOWN), asked, None)
-
-
-def _build(
-    trained: ModelConfig,
-    asked: Mapping[str, Any],
-    weights: Callable[[], dict[str, Tensor]] | None,
-) -> VideoModel:
-    """Build what is asked for; its weights are fetched only when the arguments are found good.
-
-    Args:
-        trained: What the weights were trained with.
-        asked: Arguments of the caller, which come before those.
-        weights: Gives the tensors at the shapes of `trained`; None leaves random ones.
-    """
-    entry = registry.load(trained.architecture)
-    arguments = {**trained.arguments, **asked}
-    _check_overrides(entry.builder, arguments, trained.architecture)
-    config = _resolve(trained, arguments)
-    model: VideoModel = entry.builder(**arguments)
-    if weights is not None:
-        _load(model, weights(), config, trained)
-    model.record = config
-    return model.eval()
-
-
-def _build_from_file(
-    trained: ModelConfig, asked: Mapping[str, Any], path: Path, inflation: Inflation | None
-) -> VideoModel:
-    """Build what is asked for from a checkpoint in any layout that the model knows.
-
-    The file was made for what is asked, or for that at the usual frames, size and channels, or for
-    the model's usual recipe.
-    """
-    content = read_checkpoint(path)
-    name, error = trained.architecture, None
-    source = {"checkpoint": path.name}
-    shape = {key: trained.arguments[key] for key in ("num_frames", "img_size", "in_chans")}
-    for made_with in (asked, {**asked, **shape}, {}):
-        arguments = {**trained.arguments, **made_with}
-        _check_overrides(registry.load(name).builder, arguments, name)
-        try:
-            state = convert(content, name=name, inflation=inflation, **arguments)
-        except ValueError as problem:
-            error = error or problem
-            continue
-        made_for = replace(_resolve(trained, arguments), tag="", source=source, licence=UNKNOWN)
-        return _build(made_for, asked, lambda: state)  # noqa: B023 -- called before the next turn
-    raise ValueError(f"'{path}': {error}")
+        model, note = _from_folder(Path(parsed.target), asked)
+    else:
+        tag = _tag(name, parsed.tag, pretrained)
+        entry = registry.load(parsed.target)
+        weights = registry.find_weights(entry.architecture, tag) if pretrained or tag else None
+        if checkpoint is not None:
+            model, note = _from_file(entry, weights, Path(checkpoint), asked)
+        else:
+            model, note = _from_record(entry, weights, asked, load=bool(pretrained))
+    if note:
+        warnings.warn(note, stacklevel=2)
+    return model
 
 
 def _tag(name: str, tag: str, pretrained: bool | str) -> str:
@@ -147,20 +102,74 @@ def _tag(name: str, tag: str, pretrained: bool | str) -> str:
     return tag
 
 
-def _recipe(architecture: Architecture, weights: Weights | None) -> ModelConfig:
+def _check_sizes(asked: Mapping[str, Any]) -> None:
+    for key, least in (("num_classes", 0), ("in_chans", 1), ("num_frames", 1), ("img_size", 1)):
+        value = asked.get(key, least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{key} must be a whole number of {least} or more, not {value!r}.")
+
+
+def _from_folder(folder: Path, asked: Mapping[str, Any]) -> tuple[VideoModel, str]:
+    """A model that `zoo.save` wrote."""
+    config, state = read_folder(folder)
+    entry = registry.load(config.architecture)
+    return _build(entry, config, asked, lambda: Converted(state, IDENTITY))
+
+
+def _from_record(
+    entry: registry.Entry, weights: Weights | None, asked: Mapping[str, Any], *, load: bool
+) -> tuple[VideoModel, str]:
+    """A model with the weights of a record, or with random ones and its recipe."""
+    recipe = _recipe(entry, weights)
+    if not load or weights is None:
+        untrained = replace(recipe, tag="", source=None, licence=UNKNOWN)
+        return _build(entry, untrained, asked, None)
+    return _build(entry, recipe, asked, lambda: load_weights(entry, weights))
+
+
+def _from_file(
+    entry: registry.Entry, weights: Weights | None, path: Path, asked: Mapping[str, Any]
+) -> tuple[VideoModel, str]:
+    """A model with the weights of a checkpoint file in any layout that it knows.
+
+    Classes, frames and size that the file was made with are read off its tensors.
+    """
+    content = read_checkpoint(path)
+    recipe = _recipe(entry, weights)
+    source = weights.source if weights else None
+    inflation = source.inflation if isinstance(source, ImageSource) else None
+    arguments = {**recipe.arguments, **_beside_sizes(asked)}
+    headless = {**arguments, "num_classes": 0}
+    try:
+        found, made_with = convert_unsized(content, entry, inflation=inflation, **arguments)
+    except ValueError as error:
+        try:
+            found, made_with = convert_unsized(content, entry, inflation=inflation, **headless)
+        except ValueError:
+            raise ValueError(f"'{path}': {error}") from error
+    trained = replace(
+        _resolve(recipe, made_with),
+        tag="",
+        source={"checkpoint": path.name},
+        licence=UNKNOWN,
+    )
+    return _build(entry, trained, asked, lambda: found)
+
+
+def _beside_sizes(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that decide which tensors there are, and not how large they are."""
+    sizes = ("num_classes", "in_chans", "num_frames", "img_size")
+    return {key: value for key, value in asked.items() if key not in sizes}
+
+
+def _recipe(entry: registry.Entry, weights: Weights | None) -> ModelConfig:
     """What weights were trained with; for none, what the architecture is usually given."""
+    architecture = entry.architecture
     home = weights or architecture
-    num_classes = home.num_classes or architecture.num_classes
     return ModelConfig(
         architecture=architecture.name,
         tag=weights.tag if weights else "",
-        arguments={
-            **(weights.arguments if weights else {}),
-            "num_classes": num_classes,
-            "in_chans": 3,
-            "num_frames": home.sampling.num_frames,
-            "img_size": home.preprocess.img_size,
-        },
+        arguments=entry.defaults | (trained_arguments(weights) if weights else {}),
         labels=registry.labels(weights.labels) if weights and weights.labels else None,
         sampling=home.sampling,
         preprocess=home.preprocess,
@@ -170,84 +179,96 @@ def _recipe(architecture: Architecture, weights: Weights | None) -> ModelConfig:
 
 
 def _resolve(trained: ModelConfig, arguments: Mapping[str, Any]) -> ModelConfig:
-    """The recipe with the caller's wishes put in."""
-    labels = trained.labels
-    if arguments["num_classes"] != trained.arguments["num_classes"]:
-        labels = None
+    """The recipe with other arguments put in."""
+    same_classes = arguments["num_classes"] == trained.arguments["num_classes"]
     return replace(
         trained,
         arguments=dict(arguments),
-        labels=labels,
+        labels=trained.labels if same_classes else None,
         sampling=replace(trained.sampling, num_frames=arguments["num_frames"]),
-        preprocess=resized(trained.preprocess, arguments["img_size"]),
+        preprocess=_gray(resized(trained.preprocess, arguments["img_size"]), arguments),
     )
 
 
-def _check_sizes(asked: Mapping[str, Any]) -> None:
-    for key, least in (("num_classes", 0), ("in_chans", 1), ("num_frames", 1), ("img_size", 1)):
-        value = asked.get(key, least)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{key} must be a whole number of {least} or more, not {value!r}.")
+def _gray(recipe: Preprocess, arguments: Mapping[str, Any]) -> Preprocess:
+    """The recipe with one mean and deviation, if the model takes one channel."""
+    if arguments["in_chans"] != 1 or len(recipe.mean) == 1:
+        return recipe
+    mean, std = (sum(values) / len(values) for values in (recipe.mean, recipe.std))
+    return replace(recipe, mean=(mean,), std=(std,))
 
 
-def _check_overrides(builder: Callable[..., Any], arguments: Mapping[str, Any], name: str) -> None:
-    """Refuse arguments that neither the builder nor the class it returns takes."""
-    allowed: set[str] = set()
-    open_ended = False
-    for parameter in inspect.signature(builder).parameters.values():
-        open_ended |= parameter.kind is parameter.VAR_KEYWORD
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            allowed.add(parameter.name)
-    if open_ended:
-        built = typing.get_type_hints(builder)["return"]
-        allowed |= {
-            parameter.name
-            for parameter in inspect.signature(built).parameters.values()
-            if parameter.kind is parameter.KEYWORD_ONLY
-        }
-    for key in arguments:
-        if key not in allowed:
-            raise ValueError(
-                f"{name!r} takes no argument {key!r}. Allowed: {', '.join(sorted(allowed))}."
-                f"{did_you_mean(key, allowed)}"
-            )
+def _build(
+    entry: registry.Entry,
+    trained: ModelConfig,
+    asked: Mapping[str, Any],
+    load: Callable[[], Converted] | None,
+) -> tuple[VideoModel, str]:
+    """Build what is asked for; its weights are fetched only when the arguments are found good.
+
+    Args:
+        entry: The model.
+        trained: What the weights were trained with.
+        asked: Arguments of the caller, which come before those.
+        load: Gives the tensors at the shapes of `trained`; None leaves random ones.
+
+    Returns:
+        The model, and what its user must be told, or an empty text.
+    """
+    config = _resolve(trained, {**trained.arguments, **asked})
+    model = entry.build(**config.arguments)
+    if not isinstance(model, VideoModel):
+        raise ValueError(
+            f"The builder of {trained.architecture!r} returned a {type(model).__name__}; a model "
+            f"of the zoo is a zoo.VideoModel."
+        )
+    note = _load(model, load(), config, trained) if load is not None else ""
+    model.record = config
+    return model.eval(), note
 
 
-def _load(
-    model: VideoModel, state: dict[str, Tensor], config: ModelConfig, trained: ModelConfig
-) -> None:
+def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: ModelConfig) -> str:
     """Fit trained tensors to the model asked for, and load them; nothing is left to chance.
 
     Args:
         model: Receives the tensors.
-        state: Tensors by the model's keys, at the shapes of `trained`.
+        found: Tensors by the model's keys, at the shapes of `trained`.
         config: What was asked for.
         trained: What the tensors were trained with.
+
+    Returns:
+        What the user must be told, or an empty text.
     """
-    state = dict(state)
-    classifier = f"{model.classifier_name}."
-    brings_classes = any(key.startswith(classifier) for key in state)
-    if config.arguments["num_classes"] != trained.arguments["num_classes"] or not brings_classes:
-        state = {key: value for key, value in state.items() if not key.startswith(classifier)}
+    state, note = dict(found.state), ""
+    classifier = [f"{model.classifier_name}.weight", f"{model.classifier_name}.bias"]
+    other_classes = config.arguments["num_classes"] != trained.arguments["num_classes"]
+    new_head = other_classes or all(found.keymap.is_new(key) for key in classifier)
+    if new_head:
+        state = {key: value for key, value in state.items() if key not in classifier}
         if model.num_classes:
-            warnings.warn(
+            note = (
                 f"The classifier of {config.name!r} is new: {model.num_classes} classes with "
-                f"random weights, to be trained.",
-                stacklevel=3,
+                f"random weights, to be trained."
             )
-    for key in model.stem_weights:
-        state[key] = adapt_in_chans(state[key], model.in_chans)
-    model.resize_positions(state, trained=trained)
     expected = model.state_dict()
-    wrong = [
-        f"{key} is {tuple(value.shape)}, must be {tuple(expected[key].shape)}"
-        for key, value in state.items()
-        if key in expected and value.shape != expected[key].shape
+    missing = [
+        key
+        for key in expected.keys() - state.keys()
+        if not found.keymap.is_new(key) and not (new_head and key in classifier)
     ]
-    if wrong:
-        raise ValueError(
-            f"The weights of {config.name!r} do not fit the arguments given: {'; '.join(wrong)}."
-        )
-    # What a total key map left out is listed there as new, and was initialised by the builder.
-    _, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected, unexpected
+    problems = Problems(tuple(state.keys() - expected.keys()), tuple(missing))
+    if not problems:
+        for key in model.stem_weights:
+            state[key] = adapt_in_chans(state[key], model.in_chans)
+        model.resize_positions(state, trained=trained)
+        wrong = [
+            f"{key} is {tuple(value.shape)}, must be {tuple(expected[key].shape)}"
+            for key, value in state.items()
+            if value.shape != expected[key].shape
+        ]
+        problems = Problems(shapes=tuple(wrong))
+    if problems:
+        raise ValueError(f"The weights of {config.name!r} do not fit what is asked: {problems}.")
+    # What is still missing was listed as new, and was initialised by the builder.
+    model.load_state_dict(state, strict=False)
+    return note

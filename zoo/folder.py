@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 import registry
 from converters.cards import folder_card
-from converters.checkpoint import read_checkpoint, write_safetensors
+from converters.checkpoint import read_checkpoint, replacing, save_tensors
 from converters.layouts import VERSION
 from zoo.config import ModelConfig
 
@@ -31,29 +33,58 @@ def save(model: VideoModel, path: str | Path) -> Path:
         The folder.
 
     Raises:
-        ValueError: The model has no record, since `zoo.create` did not make it.
+        ValueError: The model has no record, since `zoo.create` did not make it, or was changed so
+            that its record no longer builds it.
         OSError: The folder cannot be written.
     """
-    folder, config = Path(path), model.record
+    # torch.compile wraps a module and puts a prefix before its keys.
+    model = getattr(model, "_orig_mod", model)
+    folder, config = Path(path), getattr(model, "record", None)
     if config is None:
-        raise ValueError("This module was not made by zoo.create, so nothing is known about it.")
+        raise ValueError(
+            f"This {type(model).__name__} was not made by zoo.create, so nothing is known about "
+            f"it; save what zoo.create returned, not what wraps it."
+        )
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"'{folder}' is a file; give a folder to save into.")
-    write_safetensors(
-        model.state_dict(),
-        folder / "model.safetensors",
-        metadata={
-            "name": config.architecture,
-            "tag": config.tag,
-            "source": json.dumps(config.source),
-            "converter_version": str(VERSION),
-        },
-    )
-    text = json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    state = model.state_dict()
+    _check_state(state, config)
     card = folder_card(registry.info(config.architecture), config.to_json())
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    # All three are written beside their names before the first one is renamed: a full disk leaves
+    # what was there.
+    with replacing(folder / "model.safetensors", folder / "config.json", folder / "README.md") as (
+        tensors,
+        facts,
+        readme,
+    ):
+        save_tensors(
+            state,
+            tensors,
+            metadata={
+                "name": config.architecture,
+                "tag": config.tag,
+                "source": json.dumps(config.source),
+                "converter_version": str(VERSION),
+            },
+        )
+        text = json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n"
+        facts.write_text(text, encoding="utf-8")
+        readme.write_text(card, encoding="utf-8")
     return folder
+
+
+def _check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Refuse a module that was changed so that its record no longer builds it."""
+    with torch.device("meta"):
+        expected = registry.load(config.architecture).build(**config.arguments).state_dict()
+    wrong = list(state.keys() ^ expected.keys())
+    wrong += [k for k in state.keys() & expected.keys() if state[k].shape != expected[k].shape]
+    if wrong:
+        raise ValueError(
+            f"The module is no longer what its record {config.name!r} builds, so it could not be "
+            f"loaded again; it differs in {', '.join(sorted(wrong))}."
+        )
 
 
 def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

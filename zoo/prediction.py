@@ -57,20 +57,15 @@ def predict(
             `topk` is beyond its classes.
         FileNotFoundError: There is no such file.
     """
+    topk = check_request(model, topk)
     config = model.record
-    if config is None:
-        raise ValueError("This module was not made by zoo.create, so its input is not known.")
-    classes = model.num_classes
-    if classes == 0:
-        raise ValueError(
-            f"{config.name!r} was made with num_classes=0 and returns features; give it classes "
-            f"with model.reset_classifier(K) or zoo.create(..., num_classes=K)."
-        )
-    topk = min(5, classes) if topk is None else topk
-    if not 1 <= topk <= classes:
-        raise ValueError(f"topk must be between 1 and the {classes} classes, not {topk}.")
+    assert config is not None
     clips: Iterable[Tensor]
     if isinstance(video, Tensor):
+        if (num_clips, num_crops) != (1, 1):
+            raise ValueError(
+                "num_clips and num_crops are for videos; these clips are made already."
+            )
         model.check_input(video)
         _check_pixels(video, config.preprocess)
         clips = [video]
@@ -84,12 +79,38 @@ def predict(
     ]
 
 
+def check_request(model: VideoModel, topk: int | None) -> int:
+    """The number of labels to give, if this model can give that many.
+
+    Raises:
+        ValueError: The model was not made by `create`, has no classes, or has fewer.
+    """
+    config = getattr(model, "record", None)
+    if config is None:
+        raise ValueError(
+            f"This {type(model).__name__} was not made by zoo.create, so its input is not known; "
+            f"give what zoo.create returned, not what wraps it."
+        )
+    classes: int = model.num_classes
+    if classes == 0:
+        raise ValueError(
+            f"{config.name!r} was made with num_classes=0 and returns features; give it classes "
+            f"with model.reset_classifier(K) or zoo.create(..., num_classes=K)."
+        )
+    if topk is None:
+        return min(5, classes)
+    if isinstance(topk, bool) or not isinstance(topk, int) or not 1 <= topk <= classes:
+        raise ValueError(f"topk must be between 1 and the {classes} classes, not {topk!r}.")
+    return topk
+
+
 def _average(
     model: VideoModel, clips: Iterable[Tensor], average: Literal["logits", "probabilities"]
 ) -> Tensor:
     """Probabilities of a video, (K,), from the views of it, each (V, C, T, H, W)."""
     parameter = next(model.parameters())
-    training = model.training
+    # Each module's mode is put back: a frozen BatchNorm inside a training model stays frozen.
+    training = [module for module in model.modules() if module.training]
     model.eval()
     total, views = torch.zeros(model.num_classes, dtype=torch.float64), 0
     try:
@@ -99,7 +120,8 @@ def _average(
                 total += (logits.softmax(dim=1) if average == "probabilities" else logits).sum(0)
                 views += len(logits)
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
     mean = total / views
     if not mean.isfinite().all():
         raise ValueError(
@@ -111,6 +133,8 @@ def _average(
 
 def _check_pixels(clips: Tensor, recipe: Preprocess) -> None:
     """Refuse NaN; warn of values that no normalised pixel has."""
+    if clips.shape[0] == 0:
+        raise ValueError(f"There is no clip in a tensor of shape {tuple(clips.shape)}.")
     if not clips.isfinite().all():
         bad = clips.numel() - int(clips.isfinite().sum())
         raise ValueError(

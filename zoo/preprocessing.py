@@ -25,7 +25,8 @@ def preprocess(
 
     The values are those of torchvision's video presets, bit for bit: frames are resized as uint8,
     one at a time (a float copy of a whole clip at camera resolution does not fit everywhere).
-    Where `channel_order` is "bgr", `mean` and `std` are in that order too.
+    Where `channel_order` is "bgr", `mean` and `std` are in that order too; a recipe with one mean
+    wants gray frames.
 
     Args:
         frames: Decoded clip, uint8 (T, H, W, C), RGB.
@@ -51,9 +52,11 @@ def preprocess(
             f"give a resize of at least {size}."
         )
     mode = InterpolationMode(recipe.interpolation)
-    out = torch.empty((num_crops, len(clip), size, size, 3))  # (V, T, S, S, C)
+    gray = len(recipe.mean) == 1
+    out = torch.empty((num_crops, len(clip), size, size, len(recipe.mean)))  # (V, T, S, S, C)
     for t, frame in enumerate(rearrange(clip, "t h w c -> t 1 c h w")):
         small = F.resize(frame, target, interpolation=mode, antialias=recipe.antialias)
+        small = F.rgb_to_grayscale(small) if gray else small
         for v, (top, left) in enumerate(
             _corners(small.shape[-2], small.shape[-1], size, num_crops)
         ):

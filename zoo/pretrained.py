@@ -14,18 +14,26 @@ from torch import Tensor
 
 import registry
 from converters.checkpoint import read_checkpoint, read_metadata, write_safetensors
-from converters.layouts import VERSION, convert
+from converters.keymap import IDENTITY
+from converters.layouts import VERSION, Converted, convert
 from registry.index import to_json
-from registry.records import ImageSource, PackageSource, Unknown, UpstreamSource, Weights
+from registry.records import (
+    ImageSource,
+    PackageSource,
+    Scalar,
+    Unknown,
+    UpstreamSource,
+    Weights,
+)
 
-__all__ = ["cache_folder", "load_weights", "record_digest"]
+__all__ = ["cache_folder", "load_weights", "record_digest", "trained_arguments"]
 
 logger = logging.getLogger(__name__)
 
 _PACKAGE_FOLDER = Path(__file__).parent / "weights"
 
 
-def load_weights(entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
+def load_weights(entry: registry.Entry, weights: Weights) -> Converted:
     """The tensors of a record, by our keys and at the shapes they were trained with.
 
     What is not in the wheel is converted at first use and kept in the Hub client's assets cache
@@ -36,7 +44,8 @@ def load_weights(entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
         weights: One of its records.
 
     Returns:
-        Tensors by key; without those that the source does not bring.
+        Tensors by our keys, without those that the source does not bring, and the map that names
+        these.
 
     Raises:
         ConnectionError: The source cannot be reached; the message names the ways out.
@@ -46,22 +55,22 @@ def load_weights(entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
     source = weights.source
     if isinstance(source, PackageSource):
         path = _PACKAGE_FOLDER / source.file
-        state = read_checkpoint(path)
         _check_hash(path, source.sha256)
-        return state
+        return Converted(read_checkpoint(path), IDENTITY)
     from filelock import FileLock
 
+    keymap = entry.layouts[source.layout]
     folder = cache_folder(entry.architecture.name, weights)
     path = folder / "model.safetensors"
     with FileLock(folder / "lock"):
         if path.is_file():
             try:
                 if read_metadata(path)["digest"] == record_digest(entry.architecture.name, weights):
-                    return read_checkpoint(path)
+                    return Converted(read_checkpoint(path), keymap)
                 logger.warning("'%s' was written for other facts; made anew.", path)
             except (ValueError, KeyError):
                 logger.warning("'%s' is damaged; made anew.", path)
-        return _convert_into(path, entry, weights)
+        return Converted(_convert_into(path, entry, weights), keymap)
 
 
 def cache_folder(name: str, weights: Weights) -> Path:
@@ -81,17 +90,21 @@ def record_digest(name: str, weights: Weights) -> str:
     facts = {
         "name": name,
         "source": to_json(weights.source),
-        "arguments": to_json(_trained_arguments(weights)),
-        "num_classes": weights.num_classes,
+        "arguments": trained_arguments(weights),
         "converter": VERSION,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _trained_arguments(weights: Weights) -> dict[str, Any]:
-    """The builder arguments that the tensors were shaped by."""
+def trained_arguments(weights: Weights) -> dict[str, Scalar]:
+    """The builder arguments that the tensors of a record were shaped by.
+
+    Where the source brings no classifier, the model's own number of classes stands.
+    """
+    classes = {"num_classes": weights.num_classes} if weights.num_classes else {}
     return {
-        **weights.arguments,
+        **dict(weights.arguments),
+        **classes,
         "num_frames": weights.sampling.num_frames,
         "img_size": weights.preprocess.img_size,
     }
@@ -99,17 +112,16 @@ def _trained_arguments(weights: Weights) -> dict[str, Any]:
 
 def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
     source, name = weights.source, entry.architecture.name
-    arguments = _trained_arguments(weights)
     if isinstance(source, UpstreamSource):
         fetched = _fetch_upstream(source, path.parent, f"{name}.{weights.tag}")
         state = read_checkpoint(fetched)
-        arguments["num_classes"] = weights.num_classes
         inflation = None
     else:
         assert isinstance(source, ImageSource)
         fetched = None
         state = _fetch_image(source, f"{name}.{weights.tag}")
         inflation = source.inflation
+    arguments: dict[str, Any] = trained_arguments(weights)
     converted = convert(state, name=name, source=source.layout, inflation=inflation, **arguments)
     write_safetensors(
         converted,
@@ -130,7 +142,11 @@ def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[s
 def _fetch_upstream(source: UpstreamSource, folder: Path, asked: str) -> Path:
     """Download a checkpoint, into `folder` or the Hub client's cache, and check its hash."""
     if source.url:
+        from huggingface_hub import constants
         from torch.hub import download_url_to_file
+
+        if constants.HF_HUB_OFFLINE:
+            raise _unreachable(asked, source.url, OSError("HF_HUB_OFFLINE is set"))
 
         path = folder / source.filename
         try:

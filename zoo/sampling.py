@@ -20,6 +20,7 @@ __all__ = [
     "frames_at",
     "multi_clip",
     "segments",
+    "span_windows",
     "time_windows",
     "uniform",
 ]
@@ -157,6 +158,48 @@ def time_windows(
     )
 
 
+def span_windows(
+    times: Sequence[float],
+    num_frames: int,
+    num_clips: int | Literal["all"],
+    *,
+    stride: int,
+    fps: float | None,
+) -> Iterator[list[int]]:
+    """Spread frames from the first to the last of windows, as SlowFast and TimeSformer test.
+
+    A window holds `num_frames * stride` frames at rate `fps`. Of K windows, window k starts at
+    k / K of what the video leaves over, so that a single one starts with the video (the function
+    get_start_end_idx of facebookresearch/SlowFast). Frames are counted at the video's mean rate.
+
+    Args:
+        times: When each frame of the video starts, seconds, ascending.
+        num_frames: Frames T in each clip.
+        num_clips: Number of windows, or "all" for consecutive ones over the whole video.
+        stride: Length of a window by T.
+        fps: Rate at which `stride` is counted; None for the video's own frames.
+
+    Returns:
+        An iterator that gives T indices for each clip, ascending.
+    """
+    total = len(times)
+    _check(total=total, num_frames=num_frames, stride=stride)
+    gap = _mean_gap(times)
+    rate = 1.0 if fps is None or gap == 0 else 1 / (gap * fps)
+    window = num_frames * stride * rate
+    left_over = max(total - window, 0.0)
+    if num_clips == "all":
+        starts = [min(k * window, left_over) for k in range(max(ceil(total / window - 1e-6), 1))]
+    else:
+        _check(num_clips=num_clips)
+        starts = [left_over * k / num_clips for k in range(num_clips)]
+    step = (window - 1) / max(num_frames - 1, 1)
+    return (
+        [min(int(start + i * step + 1e-6), total - 1) for i in range(num_frames)]
+        for start in starts
+    )
+
+
 def clip_indices(
     sampling: Sampling, times: Sequence[float], num_clips: int | Literal["all"]
 ) -> Iterator[list[int]]:
@@ -166,7 +209,7 @@ def clip_indices(
     within the T parts of the video, k/K of a part for `uniform` (two clips are the "twice
     sampling" of the TSM code) and (k + 1)/(K + 1) for `segments` (UniFormer's test protocol).
     One such clip already spans the whole video, so "all" is that one clip for them; for `dense`
-    it is consecutive windows, of which the last ends where the video ends.
+    and `span` it is consecutive windows, of which the last ends where the video ends.
 
     Args:
         sampling: The recipe; its own `num_clips` is not read.
@@ -186,6 +229,8 @@ def clip_indices(
         if num_clips == "all":
             return _consecutive(total, num_frames, stride)
         return iter(multi_clip(total, num_frames, num_clips, stride=stride))
+    if sampling.rule == "span":
+        return span_windows(times, num_frames, num_clips, stride=stride, fps=sampling.fps)
     count = 1 if num_clips == "all" else num_clips
     if sampling.rule == "uniform":
         return (_spread(total, num_frames, k, count) for k in range(count))

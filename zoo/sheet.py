@@ -21,6 +21,7 @@ __all__ = ["check_sheet_path", "draw_sheet"]
 
 _WIDTH, _MARGIN, _GAP = 1200, 24, 6
 _INK, _PALE, _ACCENT = (32, 33, 36), (218, 220, 224), (26, 115, 232)
+_FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 _MAX_FRAMES = 64
 """Frames drawn; of more, as many evenly spaced ones, and the sheet says so."""
 
@@ -103,14 +104,12 @@ def check_sheet_path(path: str | os.PathLike[str]) -> None:
         ValueError: The file's ending names no picture format.
         OSError: The folder does not exist or cannot be written.
     """
-    from PIL import Image
-
     path = Path(path)
-    Image.init()
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+    target = path if path.exists() else path.parent
+    if path.is_dir() or not path.parent.is_dir() or not os.access(target, os.W_OK):
         raise OSError(f"Cannot write '{path}'; give a file name in a folder that exists.")
-    if path.suffix.lower() not in Image.EXTENSION:
-        raise ValueError(f"'{path}' must end in a picture format's suffix such as .png or .jpg.")
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"'{path}' must end in one of {', '.join(_FORMATS)}.")
 
 
 def _draw_time_line(

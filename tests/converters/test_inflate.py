@@ -91,7 +91,10 @@ def test_dtype_is_kept_and_the_source_untouched():
         (lambda w: inflate_conv(w, num_frames=0, mode="mean"), "num_frames must be 1 or more"),
         (lambda w: inflate_conv(w[None], num_frames=3, mode="mean"), "takes a 2D kernel"),
         (lambda w: inflate_conv(w, num_frames=3, mode="middle"), "Unknown inflation 'middle'"),
-        (lambda w: inflate_pos_embed(w, num_frames=3), r"position table is \(1, P"),
+        (
+            lambda w: inflate_pos_embed(w, num_frames=3, num_prefix_tokens=1),
+            r"position table is \(1, P",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, sentence):
@@ -106,7 +109,7 @@ def test_grouped_and_dilated_convolutions_are_refused():
 
 def test_positions_are_repeated_time_slowest_with_one_prefix():
     table = torch.arange(5.0).reshape(1, 5, 1)
-    found = inflate_pos_embed(table, num_frames=2)
+    found = inflate_pos_embed(table, num_frames=2, num_prefix_tokens=1)
     assert found.flatten().tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 4]
 
 
@@ -130,13 +133,13 @@ def test_spatial_tables_follow_timm_and_keep_the_prefix():
     from timm.layers import resample_abs_pos_embed
 
     table = torch.randn(1, 1 + 14 * 14, 8)
-    found = resize_spatial_table(table, old=(14, 14), new=(9, 20))
+    found = resize_spatial_table(table, old=(14, 14), new=(9, 20), num_prefix_tokens=1)
     wanted = resample_abs_pos_embed(table, [9, 20], [14, 14])
     assert torch.allclose(found, wanted, atol=1e-6)
     assert torch.equal(found[:, :1], table[:, :1])
-    assert resize_spatial_table(table, old=(14, 14), new=(14, 14)) is table
+    assert resize_spatial_table(table, old=(14, 14), new=(14, 14), num_prefix_tokens=1) is table
     with pytest.raises(ValueError, match="does not hold"):
-        resize_spatial_table(table, old=(13, 14), new=(9, 20))
+        resize_spatial_table(table, old=(13, 14), new=(9, 20), num_prefix_tokens=1)
 
 
 def test_temporal_tables_are_linear_and_spare_what_fits():

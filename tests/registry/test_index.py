@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import MappingProxyType
 
 import pytest
 
@@ -77,7 +76,7 @@ RECORD = Architecture(
             labels=None if number else "something_something_v2",
             sampling=SAMPLING,
             preprocess=PREPROCESS,
-            arguments=MappingProxyType({"stem": "inflated", "rate": 0.5, "deep": True, "x": None}),
+            arguments=(("stem", "inflated"), ("rate", 0.5), ("deep", True), ("x", None)),
             metrics=(METRIC, replace(METRIC, name="top5", note="")),
             note="a note",
         )

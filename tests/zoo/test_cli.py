@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import numpy as np
@@ -68,8 +69,9 @@ def test_info_tells_what_the_record_holds(run):
     assert code == 0
     for fact in ("31.51 M", "40.52", "67.463", "BSD-3-Clause", "91a641e6", "arxiv.org"):
         assert fact in out
+    assert "in1k_inflated" not in out  # one tag was asked for
     record = json.loads(run("info", "r2p1d_18", "--json")[1])
-    assert record["weights"][0]["labels"] == "kinetics400"
+    assert [item["tag"] for item in record["weights"]] == ["k400", "in1k_inflated"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,8 @@ def test_unknown_names(run, arguments, sentence):
 
 def test_a_command_line_that_cannot_be_understood_exits_with_2(run, model_name):
     assert run("predict")[0] == 2
+    assert run("predict", "")[0] == 2
+    assert run("predict", "x.mp4", "--clips", "²", "--model", model_name)[0] == 2
     assert run("list", "--no-such-option")[0] == 2
     assert run("predict", "x.mp4", "--clips", "many", "--model", model_name)[0] == 2
 
@@ -172,7 +176,7 @@ def cli_accent():
     return sheet._ACCENT
 
 
-@pytest.mark.parametrize("target", ["no/such/folder/x.png", "x.docx", "."])
+@pytest.mark.parametrize("target", ["no/such/folder/x.png", "x.docx", "x.grib", "."])
 def test_a_sheet_that_cannot_be_written_is_refused_before_any_work(
     run, model_name, tmp_path, target, monkeypatch
 ):
@@ -190,15 +194,29 @@ def test_a_sheet_of_several_videos_is_refused(run, model_name, tmp_path):
     assert "one video" in err
 
 
-def test_a_warning_is_one_line_on_stderr(run, tmp_path, model_name):
-    program = "import warnings; from zoo import cli; warnings.showwarning = cli._say_warning; "
+def test_a_warning_is_one_line_on_stderr():
+    program = """
+        import sys, warnings, zoo.factory
+        from zoo import cli
+        def warn(*_, **__):
+            warnings.warn("take care")
+            raise ValueError("two\\nlines")
+        zoo.factory.create = warn
+        sys.argv = ["zoo", "predict", "x.mp4"]
+        cli.main()
+    """
     done = subprocess.run(
-        [sys.executable, "-c", program + "warnings.warn('take care')"],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True
     )
-    assert done.stderr == "zoo: warning: take care\n"
+    assert done.stderr == "zoo: warning: take care\nzoo: error: two lines\n"
+    assert done.returncode == 1
+
+
+def test_a_bug_is_said_to_be_one_and_shows_no_traceback(run, monkeypatch):
+    monkeypatch.setattr("zoo.factory.create", lambda *_, **__: {}["in_chans"])
+    code, out, err = run("predict", "x.mp4")
+    assert (code, out) == (1, "")
+    assert err == "zoo: error: this is a bug of videozoo, please report it: KeyError: 'in_chans'\n"
 
 
 @pytest.mark.slow

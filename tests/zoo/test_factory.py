@@ -55,7 +55,9 @@ def test_wrong_names(name, kind, sentence):
         ({"in_chans": 2.5}, "in_chans must be a whole number"),
         ({"stem": "4d"}, "Unknown stem '4d'. Known: 3d, 2plus1d, inflated"),
         ({"pretrained": True}, "has no pretrained weights"),
-        ({"pretrained": True, "checkpoint": "x"}, "has no pretrained|not both"),
+        ({"pretrained": True, "checkpoint": "x"}, "Both pretrained=True and checkpoint='x'"),
+        ({"pretrained": ""}, "True, False or a tag"),
+        ({"pretrained": None}, "True, False or a tag"),
     ],
 )
 def test_wrong_arguments(arguments, sentence):
@@ -70,7 +72,7 @@ def test_a_size_that_the_patch_does_not_divide():
 
 def test_a_clip_of_another_length_than_the_tables_is_refused():
     model = zoo.create("test_timesformer_joint")
-    with pytest.raises(ValueError, match=r"num_frames=8, img_size=32\) makes one"):
+    with pytest.raises(ValueError, match=r"made for clips of \(T, H, W\) = \(4, 32, 32\)"):
         model(torch.randn(1, 3, 8, 32, 32))
 
 
@@ -128,7 +130,9 @@ def test_position_tables_are_resampled_from_the_trained_grid(tmp_path):
     new = zoo.create(f"local-dir:{folder}", num_frames=8, img_size=64)
     assert torch.equal(
         new.pos_embed,
-        converters.resize_spatial_table(model.pos_embed, old=(4, 4), new=(8, 8)),
+        converters.resize_spatial_table(
+            model.pos_embed, old=(4, 4), new=(8, 8), num_prefix_tokens=1
+        ),
     )
     assert torch.equal(
         new.time_embed, converters.resize_temporal_table(model.time_embed, num_frames=8)
@@ -243,7 +247,14 @@ def test_picture_weights_from_a_path_are_inflated_as_the_tag_says(tmp_path, tag)
         (lambda c: c.pop("labels"), r"missing keys \['labels'\]"),
         (lambda c: c.update(schema_version=9), "has schema_version 9; this videozoo reads 1"),
         (lambda c: c.update(architecture="r2p1d_999"), "Unknown model 'r2p1d_999'"),
-        (lambda c: c.update(sampling={"rule": 3}), "value of the wrong kind"),
+        (lambda c: c.update(sampling={"rule": 3}), "holds a wrong value: "),
+        (lambda c: c["sampling"].update(rule="foo"), "rule is one of uniform, dense"),
+        (lambda c: c["sampling"].update(average="foo"), "average is one of logits"),
+        (lambda c: c["sampling"].update(num_frames="8"), "num_frames is a whole number"),
+        (lambda c: c["preprocess"].update(mean=[0.5, 0.5]), "mean holds a number a channel"),
+        (lambda c: c["preprocess"].update(std=[0.0, 1.0, 1.0]), "std must be above 0"),
+        (lambda c: c.update(labels=["a", "b"]), "there are 2 labels for 7 classes"),
+        (lambda c: c["arguments"].pop("in_chans"), "arguments must hold in_chans"),
     ],
 )
 def test_a_harmed_config_is_refused(trained, harm, sentence):
@@ -257,6 +268,48 @@ def test_a_harmed_config_is_refused(trained, harm, sentence):
         zoo.create(f"local-dir:{folder}")
 
 
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda s: s.pop("layer1.0.bn1.weight"), r"missing keys: layer1\.0\.bn1\.weight"),
+        (lambda s: s.pop("stem.conv.spatial.weight"), r"missing keys: stem\.conv\.spatial"),
+        (lambda s: s.pop("fc.weight"), r"missing keys: fc\.weight"),
+        (lambda s: s.update(zzz=torch.zeros(1)), "unknown keys: zzz"),
+        (
+            lambda s: s.update({"layer1.0.bn1.bias": torch.zeros(99)}),
+            r"wrong shapes: layer1\.0\.bn1\.bias is \(99,\), must be \(8,\)",
+        ),
+    ],
+)
+def test_harmed_tensors_in_a_folder_are_refused(trained, harm, sentence):
+    _, folder = trained
+    path = folder / "model.safetensors"
+    state = converters.read_checkpoint(path)
+    harm(state)
+    converters.write_safetensors(state, path, metadata={})
+    with pytest.raises(ValueError, match=f"do not fit what is asked: {sentence}"):
+        zoo.create(f"local-dir:{folder}")
+
+
+def test_an_override_that_changes_the_tensors_is_refused(trained):
+    _, folder = trained
+    with pytest.raises(ValueError, match=r"missing keys: stem\.conv\.weight"):
+        zoo.create(f"local-dir:{folder}", stem="inflated")
+
+
+def test_gray_stays_gray_unless_other_channels_are_asked_for(tmp_path):
+    folder = zoo.save(zoo.create("test_i3d", in_chans=1), tmp_path / "gray")
+    assert zoo.create(f"local-dir:{folder}").in_chans == 1
+    assert zoo.create(f"local-dir:{folder}", in_chans=3).in_chans == 3
+
+
+def test_the_warning_points_at_the_caller(trained):
+    _, folder = trained
+    with pytest.warns(UserWarning, match="is new") as caught:
+        zoo.create(f"local-dir:{folder}", num_classes=3)
+    assert caught[0].filename == __file__
+
+
 def test_a_harmed_folder_is_refused(trained):
     _, folder = trained
     (folder / "config.json").write_text("{")
@@ -268,9 +321,70 @@ def test_a_harmed_folder_is_refused(trained):
 
 
 def test_what_was_not_made_by_create_cannot_be_saved(tmp_path):
-    model = registry.load("test_r3d").builder()
-    with pytest.raises(ValueError, match="was not made by zoo.create"):
-        zoo.save(model, tmp_path / "m")
+    for model in (registry.load("test_r3d").build(), torch.nn.Linear(1, 1)):
+        with pytest.raises(ValueError, match="was not made by zoo.create"):
+            zoo.save(model, tmp_path / "m")
+    changed = zoo.create("test_r3d")
+    changed.fc = torch.nn.Linear(12, 2)
+    with pytest.raises(ValueError, match=r"it differs in fc\.bias, fc\.weight"):
+        zoo.save(changed, tmp_path / "m")
+    assert not (tmp_path / "m" / "config.json").exists()
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="is a file; give a folder"):
         zoo.save(zoo.create("test_r3d"), tmp_path / "file")
+
+
+def test_a_full_disk_leaves_the_good_folder(trained, monkeypatch):
+    _, folder = trained
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("zoo.folder.folder_card", lambda *_: "x" * 10)
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
+    other = zoo.create("test_r2p1d", num_classes=3)
+    with pytest.raises(OSError, match="No space left"):
+        zoo.save(other, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_embedded_weights_that_were_changed_are_refused(monkeypatch, tmp_path):
+    import zoo.pretrained as pretrained
+
+    name = "r2p1d_nano.motion.safetensors"
+    content = bytearray((pretrained._PACKAGE_FOLDER / name).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(pretrained, "_PACKAGE_FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=r"'r2p1d_nano.motion.safetensors' has SHA-256"):
+        zoo.create("r2p1d_nano", pretrained=True)
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    from zoo.layers import DropPath
+
+    torch.manual_seed(0)
+    drop = DropPath(0.25).train()
+    kept = drop(torch.ones(4000, 3, 2))
+    assert kept.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert (kept == kept[:, :1, :1]).all()
+    assert kept.mean() == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(drop.eval()(kept), kept)
+    with pytest.raises(ValueError, match="drop_path_rate must be from 0 to below 1"):
+        DropPath(1.0)
+
+
+@pytest.mark.parametrize("name", ["test_r3d", "test_framepool", "test_timesformer_space"])
+def test_dropout_stands_before_the_classifier(name):
+    torch.manual_seed(0)
+    model = zoo.create(name, drop_rate=0.9, num_classes=0).train()
+    frames, size = model.num_frames, model.img_size
+    pooled = model.forward_head(model.forward_features(torch.randn(2, 3, frames, size, size)))
+    assert (pooled == 0).float().mean() > 0.7
+
+
+def test_wrong_kinds_of_names_are_refused():
+    for name in (5, None, zoo):
+        with pytest.raises(ValueError, match="A model name is text"):
+            zoo.create(name)

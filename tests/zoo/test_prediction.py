@@ -76,8 +76,11 @@ def test_five_or_all_labels_and_names_by_index(model, path):
 
 def test_the_training_mode_is_put_back(model, path):
     model.train()
+    model.stem.bn.eval()  # a frozen BatchNorm
     zoo.predict(model, path)
     assert model.training
+    assert model.layer1[0].bn1.training
+    assert not model.stem.bn.training
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,7 @@ def test_the_training_mode_is_put_back(model, path):
     [
         ({"topk": 8}, "topk must be between 1 and the 7 classes, not 8"),
         ({"topk": 0}, "topk must be between 1"),
+        ({"topk": 2.5}, "topk must be between 1 and the 7 classes, not 2.5"),
         ({"num_clips": 0}, "num_clips=0"),
         ({"num_crops": 2}, "num_crops=2"),
     ],
@@ -103,6 +107,33 @@ def test_pixels_that_are_not_normalised(model, path):
         zoo.predict(model, torch.linspace(0, 255, 8 * 32 * 32 * 3).reshape(1, 3, 8, 32, 32))
     with pytest.raises(ValueError, match="got torch.uint8"):
         zoo.predict(model, torch.zeros(1, 3, 8, 32, 32, dtype=torch.uint8))
+
+
+def test_clips_that_are_made_already(model, path):
+    with pytest.raises(ValueError, match="these clips are made already"):
+        zoo.predict(model, load_clip(path, model), num_clips=3)
+    with pytest.raises(ValueError, match="There is no clip in a tensor"):
+        zoo.predict(model, torch.zeros(0, 3, 8, 32, 32))
+
+
+def test_a_model_of_one_channel_sees_gray_videos(path):
+    model = zoo.create("test_r2p1d", in_chans=1)
+    clip = load_clip(path, model)
+    assert clip.shape == (1, 1, 8, 32, 32)
+    colour = load_clip(path, zoo.create("test_r2p1d"))
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1, 1)  # ITU-R BT.601
+    recipe = zoo.create("test_r2p1d").record.preprocess
+    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (recipe.mean, recipe.std))
+    gray = ((colour[0] * std + mean) * weights).sum(0)
+    wanted = (gray - mean.mean()) / std.mean()
+    assert (clip[0, 0] - wanted).abs().max() < 1.5 / 255 / std.mean()
+    assert len(zoo.predict(model, path)) == 5
+
+
+def test_any_other_module_is_refused(path):
+    for call in (zoo.predict, lambda model, path: load_clip(path, model)):
+        with pytest.raises(ValueError, match="not what wraps it"):
+            call(torch.nn.DataParallel(zoo.create("test_r3d")), path)
 
 
 def test_damaged_weights_are_not_called_a_prediction(model, path):

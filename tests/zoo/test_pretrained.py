@@ -106,7 +106,7 @@ def test_a_hub_repository_in_transformers_layout_loads(cache, monkeypatch, tmp_p
             server.url + "/{repo_id}/resolve/{revision}/{filename}",
         )
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-        found = load_weights(entry, tiny)
+        found = load_weights(entry, tiny).state
         assert downloads(server) == {f"/{path}": 1}
         load_weights(entry, tiny)
         assert downloads(server) == {f"/{path}": 1}
@@ -218,7 +218,7 @@ def test_two_processes_that_ask_at_once_download_once(cache, upstream):
             )
             record = dataclasses.replace(record, source=source)
             from zoo.pretrained import load_weights
-            print(len(load_weights(entry, record)))
+            print(len(load_weights(entry, record).state))
         """)
         running = [
             subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

@@ -1,6 +1,7 @@
 import random
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from registry.records import Sampling
@@ -162,3 +163,41 @@ def test_several_uniform_clips_interleave():
 def test_impossible_requests_are_refused(call, message):
     with pytest.raises(ValueError, match=f"^{message}.*; .*\\.$|^{message} is given"):
         call()
+
+
+def test_span_takes_the_frames_that_timesformer_and_slowfast_take():
+    """Against the formula of get_start_end_idx and linspace in facebookresearch/TimeSformer."""
+    for total, fps, stride, frames, clips in ((300, 30, 32, 8, 1), (250, 25, 8, 8, 10)):
+        times = [i / fps for i in range(total)]
+        sampling = Sampling(
+            rule="span",
+            num_frames=frames,
+            frame_stride=stride,
+            fps=30.0,
+            num_clips=clips,
+            num_crops=1,
+            average="logits",
+        )
+        found = list(clip_indices(sampling, times, clips))
+        size = stride * frames / 30 * fps
+        for k, clip in enumerate(found):
+            start = max(total - size, 0) * k / clips
+            wanted = np.linspace(start, start + size - 1, frames).clip(0, total - 1)
+            assert clip == [int(index + 1e-6) for index in wanted]
+    assert found[0][0] == 0
+
+
+def test_span_covers_the_whole_video_and_repeats_the_last_frame_of_a_short_one():
+    times = [i / 30 for i in range(100)]
+    sampling = Sampling(
+        rule="span",
+        num_frames=4,
+        frame_stride=10,
+        fps=None,
+        num_clips=1,
+        num_crops=1,
+        average="logits",
+    )
+    windows = list(clip_indices(sampling, times, "all"))
+    assert windows == [[0, 13, 26, 39], [40, 53, 66, 79], [60, 73, 86, 99]]
+    assert list(clip_indices(sampling, times[:20], 1)) == [[0, 13, 19, 19]]

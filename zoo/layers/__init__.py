@@ -1,6 +1,7 @@
 """Layers that several families share."""
 
 from zoo.layers.attention import Attention, Mlp
+from zoo.layers.classifier import make_classifier
 from zoo.layers.conv import Conv2Plus1D, InflatedConv3d, TemporalPadding, middle_channels
 from zoo.layers.drop_path import DropPath
 from zoo.layers.frame_pool import AttentionFramePool, FramePooling, make_frame_pool
@@ -14,6 +15,7 @@ __all__ = [
     "InflatedConv3d",
     "Mlp",
     "TemporalPadding",
+    "make_classifier",
     "make_frame_pool",
     "middle_channels",
 ]

@@ -13,11 +13,16 @@ class DropPath(nn.Module):
     Huang et al., "Deep Networks with Stochastic Depth" (https://arxiv.org/abs/1603.09382).
 
     Args:
-        rate: Probability of dropping.
+        rate: Probability of dropping, in [0, 1).
+
+    Raises:
+        ValueError: The rate is outside.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"drop_path_rate must be from 0 to below 1, not {rate}.")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

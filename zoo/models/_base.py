@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from zoo.layers import make_classifier
 
 if TYPE_CHECKING:
     from zoo.config import ModelConfig
@@ -131,6 +134,19 @@ class VideoModel(nn.Module, ABC):
         if self.record is not None:
             self.record = self.record.with_classes(num_classes, labels=None)
 
+    def infer_arguments(self, state: Mapping[str, Tensor]) -> dict[str, int]:
+        """The builder arguments that tensors at this model's keys were made with.
+
+        Args:
+            state: Tensors by this model's keys, at any sizes.
+
+        Returns:
+            `num_classes` and `in_chans`, and what else a family can read off its shapes.
+        """
+        found = {"in_chans": state[self.stem_weights[0]].shape[1]}
+        classifier = state.get(f"{self.classifier_name}.weight")
+        return found if classifier is None else {**found, "num_classes": classifier.shape[0]}
+
     def resize_positions(self, state: dict[str, Tensor], *, trained: ModelConfig) -> None:
         """Resample in place the position tables of weights trained at another T or size.
 
@@ -149,8 +165,10 @@ class VideoModel(nn.Module, ABC):
         Raises:
             ValueError: The tensor is not float (N, C, T, H, W).
         """
-        shape = tuple(x.shape)
         want = f"float (N, C={self.in_chans}, T, H, W)"
+        if not isinstance(x, Tensor):
+            raise ValueError(f"Expected clips {want}, got a {type(x).__name__}.")
+        shape = tuple(x.shape)
         if x.ndim == 4:
             raise ValueError(
                 f"Expected clips {want}, got {shape}; add the batch axis with x.unsqueeze(0), or "
@@ -161,9 +179,9 @@ class VideoModel(nn.Module, ABC):
         if x.shape[1] != self.in_chans:
             mend = f"zoo.create(..., in_chans={x.shape[1]}) builds a model for them"
             if x.shape[2] == self.in_chans:
-                mend = "this looks like (N, T, C, H, W), call x.transpose(1, 2)"
+                mend = f"if this is (N, T, C, H, W), call x.transpose(1, 2), else {mend}"
             elif x.shape[4] == self.in_chans:
-                mend = "this looks like (N, T, H, W, C), call x.permute(0, 4, 1, 2, 3)"
+                mend = f"if this is (N, T, H, W, C), call x.permute(0, 4, 1, 2, 3), else {mend}"
             raise ValueError(f"Expected clips {want}, got {shape}; {mend}.")
         if 0 in shape[2:]:
             raise ValueError(
@@ -174,18 +192,6 @@ class VideoModel(nn.Module, ABC):
                 f"Expected clips {want}, got {x.dtype}; zoo.load_clip or zoo.preprocess makes "
                 f"normalised floats of pixels."
             )
-
-
-def make_classifier(num_features: int, num_classes: int) -> nn.Module:
-    """A linear layer with small random weights, or an identity for no classes."""
-    if num_classes < 0:
-        raise ValueError(f"num_classes must be 0 or more, not {num_classes}.")
-    if num_classes == 0:
-        return nn.Identity()
-    head = nn.Linear(num_features, num_classes)
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
-    return head
 
 
 def chosen_levels(indices: int | Sequence[int] | None, count: int) -> list[int]:
@@ -203,13 +209,37 @@ def chosen_levels(indices: int | Sequence[int] | None, count: int) -> list[int]:
     )
     if isinstance(wanted, int) or any(not -count <= index < count for index in wanted):
         raise ValueError(f"indices={indices!r} names levels outside the {count} that there are.")
+    if not wanted:
+        raise ValueError(f"indices={indices!r} names no level; give some of the {count}.")
     return sorted({index % count for index in wanted})
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Let no BatchNorm count the clips that a recomputation shows it a second time."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm3d) and m.training]
+    kept = [norm.momentum for norm in norms]
+    counts = [n.num_batches_tracked for n in norms if n.num_batches_tracked is not None]
+    for norm in norms:
+        norm.momentum = 0.0  # the update is computed, as in the first pass, and adds nothing
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+        for count in counts:
+            count.sub_(1)
 
 
 def run(module: nn.Module, x: Tensor, *, checkpointed: bool) -> Tensor:
     """Call a module, keeping no activations of it if checkpointed and gradients are on."""
     if checkpointed and torch.is_grad_enabled():
-        out: Tensor = checkpoint(module, x, use_reentrant=False)
+        out: Tensor = checkpoint(
+            module,
+            x,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _statistics_kept(module)),
+        )
         return out
     result: Tensor = module(x)
     return result

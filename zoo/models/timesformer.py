@@ -10,7 +10,8 @@ trained on (bicubic in space, linear in time; the reference takes the nearest).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
@@ -30,8 +31,8 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import Attention, DropPath, Mlp
-from zoo.models._base import VideoModel, chosen_levels, make_classifier, run
+from zoo.layers import Attention, DropPath, Mlp, make_classifier
+from zoo.models._base import VideoModel, chosen_levels, run
 
 if TYPE_CHECKING:
     from zoo.config import ModelConfig
@@ -280,8 +281,8 @@ class TimeSformer(VideoModel):
         if tuple(x.shape[2:]) != want:
             raise ValueError(
                 f"This model was made for clips of (T, H, W) = {want}, got {tuple(x.shape[2:])}; "
-                f"zoo.create(..., num_frames={x.shape[2]}, img_size={x.shape[4]}) makes one that "
-                f"resamples its position tables."
+                f"zoo.create(..., num_frames=T, img_size=H) makes one for other square clips, its "
+                f"position tables resampled."
             )
         patches = self.patch_embed(x) + self.pos_embed[:, None, 1:]  # (N, T, L, D)
         if self.pattern != "space":
@@ -345,7 +346,8 @@ class TimeSformer(VideoModel):
         """Regular expressions that sort parameters into embeddings, blocks and the last norm."""
         return {
             "stem": r"^(?:cls_token|pos_embed|time_embed|patch_embed)",
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+            # The last norm is sorted behind every block, whatever the depth.
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (len(self.blocks),))],
         }
 
     def no_weight_decay(self) -> set[str]:
@@ -353,13 +355,22 @@ class TimeSformer(VideoModel):
         names = {"pos_embed", "cls_token", "time_embed"}
         return {name for name in names if hasattr(self, name)}
 
+    def infer_arguments(self, state: Mapping[str, Tensor]) -> dict[str, int]:
+        """See `VideoModel.infer_arguments`; the tables tell frames and size, a square one."""
+        patch = self.patch_embed.proj.kernel_size[0]
+        found = super().infer_arguments(state)
+        found["img_size"] = math.isqrt(state["pos_embed"].shape[1] - 1) * patch
+        if "time_embed" in state:
+            found["num_frames"] = state["time_embed"].shape[1]
+        return found
+
     def resize_positions(self, state: dict[str, Tensor], *, trained: ModelConfig) -> None:
         """Resample the tables from the trained grid and frames to this model's."""
         assert isinstance(trained.arguments["img_size"], int)
         patch = self.patch_embed.proj.kernel_size[0]
         side = trained.arguments["img_size"] // patch
         state["pos_embed"] = resize_spatial_table(
-            state["pos_embed"], old=(side, side), new=self.grid_size
+            state["pos_embed"], old=(side, side), new=self.grid_size, num_prefix_tokens=1
         )
         if "time_embed" in state:
             state["time_embed"] = resize_temporal_table(
@@ -436,7 +447,7 @@ _PAPER = Paper(
     year=2021,
 )
 _SAMPLING = Sampling(
-    rule="dense",
+    rule="span",
     num_frames=8,
     frame_stride=32,
     fps=30.0,

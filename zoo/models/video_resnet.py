@@ -26,9 +26,9 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import Conv2Plus1D, InflatedConv3d, middle_channels
-from zoo.models._base import StagedModel, make_classifier
-from zoo.models._motion import MOTION_PREPROCESS, MOTION_SAMPLING
+from zoo.layers import Conv2Plus1D, InflatedConv3d, make_classifier, middle_channels
+from zoo.models._base import StagedModel
+from zoo.models._motion import motion_weights
 
 __all__ = ["VideoResNet", "mc3_18", "r2p1d_18", "r2p1d_nano", "r3d_18"]
 
@@ -310,7 +310,7 @@ R2P1D_18_IN1K = Weights(
     labels=None,
     sampling=_SAMPLING,
     preprocess=replace(_PREPROCESS, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-    arguments={"stem": "inflated"},
+    arguments=(("stem", "inflated"),),
     note="A start for training: the factorised convolutions and the classifier are new.",
 )
 _TINY_SAMPLING = replace(_SAMPLING, num_frames=8)
@@ -356,12 +356,18 @@ def test_r2p1d(*, stem: StemKind = "2plus1d", **kwargs: Any) -> VideoResNet:
 @register_model(
     order="used",
     paper=_PAPER,
-    num_classes=9,
-    sampling=MOTION_SAMPLING,
-    preprocess=MOTION_PREPROCESS,
+    weights=(
+        motion_weights(
+            "r2p1d_nano",
+            note=(
+                "Names how the content moves on the screen: a camera that pans right makes it "
+                "move left. Made for motion of 0.5 to 8 pixels between sampled frames at 64 pixels."
+            ),
+        ),
+    ),
 )
 def r2p1d_nano(**kwargs: Any) -> VideoResNet:
-    """R(2+1)D of half a million parameters, trained by this project to name motion."""
+    """R(2+1)D of 0.6 million parameters, trained by this project to name motion."""
     return VideoResNet(("2plus1d",) * 4, "3d", (16, 32, 64, 96), (1, 1, 1, 1), **kwargs)
 
 
