@@ -388,3 +388,47 @@ def test_wrong_kinds_of_names_are_refused():
     for name in (5, None, zoo):
         with pytest.raises(ValueError, match="A model name is text"):
             zoo.create(name)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Register builders for one test; give the decorator's arguments."""
+    catalogue = registry.catalogue
+    monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
+    like = registry.info("test_r3d")
+    recipe = {"num_classes": 7, "sampling": like.sampling, "preprocess": like.preprocess}
+    return zoo.register_model(order="used", **recipe)
+
+
+def test_a_builder_may_take_ordinary_arguments(registered):
+    @registered
+    def plain_r3d(num_classes=10, in_chans=3, num_frames=8, img_size=32):
+        return registry.load("test_r3d").build(num_classes=num_classes, in_chans=in_chans)
+
+    assert zoo.create("plain_r3d", num_classes=4).num_classes == 4
+    with pytest.raises(ValueError, match="takes no argument 'drop_rate'"):
+        zoo.create("plain_r3d", drop_rate=0.1)
+
+
+def test_a_builder_without_a_type_of_what_it_returns_passes_arguments_on(registered):
+    @registered
+    def loose_r3d(**kwargs):
+        return registry.load("test_r3d").build(**kwargs)
+
+    assert zoo.create("loose_r3d", drop_rate=0.5).drop.p == 0.5
+    with pytest.raises(ValueError, match="takes no argument 'drop_rat'"):
+        zoo.create("loose_r3d", drop_rat=0.5)
+
+
+def test_a_builder_of_something_else_is_refused(registered):
+    @registered
+    def not_a_model(**kwargs):
+        return torch.nn.Linear(1, 1)
+
+    with pytest.raises(ValueError, match="returned a Linear; a model of the zoo is a zoo.Video"):
+        zoo.create("not_a_model")
+
+
+def test_converting_with_an_unknown_argument_is_refused():
+    with pytest.raises(ValueError, match=r"no argument 'num_class'.*mean 'num_classes'"):
+        converters.convert({}, name="test_r3d", num_class=3)
