@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +11,7 @@ from zoo.sampling import clip_indices
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
     from zoo.config import ModelConfig
     from zoo.prediction import Prediction
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["check_sheet_path", "draw_sheet"]
 
 _WIDTH, _MARGIN, _GAP = 1200, 24, 6
+_LINE_TOP, _FRAMES_TOP, _CAPTION, _BAR_STEP = _MARGIN + 44, _MARGIN + 96, 22, 30
 _INK, _PALE, _ACCENT = (32, 33, 36), (218, 220, 224), (26, 115, 232)
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 _MAX_FRAMES = 64
@@ -50,51 +51,55 @@ def draw_sheet(
     from PIL import Image, ImageDraw, ImageFont
 
     check_sheet_path(path)
-    seen = [
-        i
-        for clip in islice(clip_indices(config.sampling, video.times, num_clips), 1024)
-        for i in clip
-    ]
-    indices = sorted(set(seen))
+    clips = clip_indices(config.sampling, video.times, num_clips)
+    indices = sorted({index for clip in clips for index in clip})
     chosen = indices[:: -(-len(indices) // _MAX_FRAMES)]
-    columns = min(8, len(chosen))
-    side = (_WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) // columns
-    side = min(side, 280)
-    height = max(1, round(side * video.height / video.width))
-    rows = -(-len(chosen) // columns)
-    line_top = _MARGIN + 44
-    frames_top = line_top + 52
-    bars_top = frames_top + rows * (height + 22 + _GAP) + 16
-    picture = Image.new("RGB", (_WIDTH, bars_top + 30 * len(predictions) + _MARGIN), "white")
+    grid = _Grid(len(chosen), video.height / video.width)
+    bars_top = _FRAMES_TOP + grid.height + 16
+    size = _WIDTH, bars_top + _BAR_STEP * len(predictions) + _MARGIN
+    picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     font, small = ImageFont.load_default(18), ImageFont.load_default(13)
     shown = "" if len(chosen) == len(indices) else f", {len(chosen)} of them drawn"
-    draw.text(
-        (_MARGIN, _MARGIN),
+    title = (
         f"{video.path.name}: {len(video)} frames, {video.duration:.2f} s; {config.name} saw "
-        f"{len(indices)} frames{shown}",
-        _INK,
-        font,
+        f"{len(indices)} frames{shown}"
     )
-    _draw_time_line(draw, video, indices, top=line_top, font=small)
+    draw.text((_MARGIN, _MARGIN), title, _INK, font)
+    _draw_time_line(draw, video, indices, font=small)
     for place, (index, frame) in enumerate(video.frames(chosen)):
-        row, column = divmod(place, columns)
-        left = _MARGIN + column * (side + _GAP)
-        top = frames_top + row * (height + 22 + _GAP)
-        tile = Image.fromarray(frame.numpy()).resize((side, height))
-        picture.paste(tile, (left, top))
-        draw.text((left, top + height + 3), f"{index}  {video.times[index]:.2f} s", _INK, small)
+        left, top = grid.corner(place)
+        picture.paste(Image.fromarray(frame.numpy()).resize(grid.tile), (left, top))
+        caption = f"{index}  {video.times[index]:.2f} s"
+        draw.text((left, top + grid.tile[1] + 3), caption, _INK, small)
     for place, prediction in enumerate(predictions):
-        top = bars_top + 30 * place
-        left, full = _MARGIN + 330, _WIDTH - 2 * _MARGIN - 430
-        draw.text((_MARGIN, top), _shorten(prediction.label, 36), _INK, font)
-        draw.rectangle((left, top, left + full, top + 20), _PALE)
-        draw.rectangle((left, top, left + full * prediction.probability, top + 20), _ACCENT)
-        draw.text((left + full + 12, top), f"{prediction.probability:.1%}", _INK, font)
+        _draw_bar(draw, prediction, top=bars_top + _BAR_STEP * place, font=font)
     try:
         picture.save(path)
     except OSError as error:
         raise OSError(f"Cannot write the sheet '{path}' ({error}).") from error
+
+
+class _Grid:
+    """Where the frames stand: up to eight in a row, each above its caption.
+
+    Args:
+        count: Number of frames.
+        aspect: Height of a frame by its width.
+    """
+
+    def __init__(self, count: int, aspect: float) -> None:
+        self.columns = min(8, count)
+        room = _WIDTH - 2 * _MARGIN - (self.columns - 1) * _GAP
+        width = min(room // self.columns, 280)
+        self.tile = width, max(1, round(width * aspect))
+        self.row_height = self.tile[1] + _CAPTION + _GAP
+        self.height = self.row_height * -(-count // self.columns)
+
+    def corner(self, place: int) -> tuple[int, int]:
+        """Left and top of a frame."""
+        row, column = divmod(place, self.columns)
+        return _MARGIN + column * (self.tile[0] + _GAP), _FRAMES_TOP + row * self.row_height
 
 
 def check_sheet_path(path: str | os.PathLike[str]) -> None:
@@ -113,18 +118,29 @@ def check_sheet_path(path: str | os.PathLike[str]) -> None:
 
 
 def _draw_time_line(
-    draw: ImageDraw, video: Video, indices: Sequence[int], *, top: int, font: object
+    draw: ImageDraw, video: Video, indices: Sequence[int], *, font: FreeTypeFont | ImageFont
 ) -> None:
     """A line from the video's start to its end with a mark for every sampled frame."""
-    left, right = _MARGIN, _WIDTH - _MARGIN
+    left, right, top = _MARGIN, _WIDTH - _MARGIN, _LINE_TOP
     span = max(video.duration, 1e-9)
     draw.rectangle((left, top, right, top + 6), _PALE)
     for index in indices:
         x = left + (right - left) * min(video.times[index] / span, 1.0)
         draw.rectangle((x - 1, top - 6, x + 1, top + 12), _ACCENT)
-    draw.text((left, top + 16), "0 s", _INK, font)  # type: ignore[arg-type]
+    draw.text((left, top + 16), "0 s", _INK, font)
     end = f"{video.duration:.2f} s"
-    draw.text((right - 8 * len(end), top + 16), end, _INK, font)  # type: ignore[arg-type]
+    draw.text((right - 8 * len(end), top + 16), end, _INK, font)
+
+
+def _draw_bar(
+    draw: ImageDraw, prediction: Prediction, *, top: int, font: FreeTypeFont | ImageFont
+) -> None:
+    """A label, a bar as long as it is probable, and the probability."""
+    left, full = _MARGIN + 330, _WIDTH - 2 * _MARGIN - 430
+    draw.text((_MARGIN, top), _shorten(prediction.label, 36), _INK, font)
+    draw.rectangle((left, top, left + full, top + 20), _PALE)
+    draw.rectangle((left, top, left + full * prediction.probability, top + 20), _ACCENT)
+    draw.text((left + full + 12, top), f"{prediction.probability:.1%}", _INK, font)
 
 
 def _shorten(text: str, length: int) -> str:
