@@ -251,8 +251,6 @@ def _input(sampling: Sampling, preprocess: Preprocess) -> str:
 
 
 def _hash(source: Source) -> str:
-    if isinstance(source, ImageSource):
-        return f"not checked: {source.library} loads the newest revision"
-    if isinstance(source.sha256, Unknown):
-        return f"{source.sha256}; that of the first download is kept and compared"
-    return f"SHA-256 {source.sha256}"
+    if not isinstance(source, ImageSource) and not isinstance(source.sha256, Unknown):
+        return f"SHA-256 {source.sha256}"
+    return f"{Unknown.UNKNOWN}; that of the first download is kept and compared"

@@ -14,7 +14,7 @@ from converters.inflate import adapt_in_chans
 from converters.keymap import IDENTITY, Problems
 from converters.layouts import Converted, convert_unsized
 from registry.index import to_json
-from registry.names import parse_name
+from registry.names import ModelName, parse_name
 from registry.records import UNKNOWN, ImageSource, Preprocess, Weights
 from zoo.config import ModelConfig
 from zoo.folder import read_folder
@@ -69,17 +69,9 @@ def create(
     }
     asked = {key: value for key, value in sizes.items() if value is not None} | overrides
     _check_sizes(asked)
-    if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained):
-        raise ValueError(f"pretrained is True, False or a tag such as 'k400', not {pretrained!r}.")
-    if pretrained and checkpoint is not None:
-        raise ValueError(
-            f"Both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} are given; weights "
-            f"come from one of them."
-        )
     parsed = parse_name(name)
+    _check_weights(parsed, pretrained, checkpoint)
     if parsed.scheme:
-        if pretrained or checkpoint is not None:
-            raise ValueError(f"{name!r} brings its own weights; leave out pretrained, checkpoint.")
         model, note = _from_folder(Path(parsed.target), asked)
     else:
         tag = _tag(name, parsed.tag, pretrained)
@@ -100,6 +92,24 @@ def _tag(name: str, tag: str, pretrained: bool | str) -> str:
             raise ValueError(f"{name!r} names one tag and pretrained={pretrained!r} another.")
         return pretrained
     return tag
+
+
+def _check_weights(
+    parsed: ModelName, pretrained: bool | str, checkpoint: str | Path | None
+) -> None:
+    """Refuse weights from two places, or from one that is not named."""
+    if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained):
+        raise ValueError(f"pretrained is True, False or a tag such as 'k400', not {pretrained!r}.")
+    if pretrained and checkpoint is not None:
+        raise ValueError(
+            f"Both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} are given; weights "
+            f"come from one of them."
+        )
+    if parsed.scheme and (pretrained or checkpoint is not None):
+        raise ValueError(
+            f"'{parsed.scheme}:{parsed.target}' brings its own weights; leave out pretrained and "
+            f"checkpoint."
+        )
 
 
 def _check_sizes(asked: Mapping[str, Any]) -> None:

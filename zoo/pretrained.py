@@ -18,6 +18,7 @@ from converters.keymap import IDENTITY
 from converters.layouts import VERSION, Converted, convert
 from registry.index import to_json
 from registry.records import (
+    UNKNOWN,
     ImageSource,
     PackageSource,
     Scalar,
@@ -55,7 +56,7 @@ def load_weights(entry: registry.Entry, weights: Weights) -> Converted:
     source = weights.source
     if isinstance(source, PackageSource):
         path = _PACKAGE_FOLDER / source.file
-        _check_hash(path, source.sha256)
+        _compare_hash(path.name, _file_hash(path), source.sha256)
         return Converted(read_checkpoint(path), IDENTITY)
     from filelock import FileLock
 
@@ -112,15 +113,12 @@ def trained_arguments(weights: Weights) -> dict[str, Scalar]:
 
 def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
     source, name = weights.source, entry.architecture.name
+    asked, inflation = f"{name}.{weights.tag}", None
     if isinstance(source, UpstreamSource):
-        fetched = _fetch_upstream(source, path.parent, f"{name}.{weights.tag}")
-        state = read_checkpoint(fetched)
-        inflation = None
+        state = _read_upstream(source, path.parent, asked)
     else:
         assert isinstance(source, ImageSource)
-        fetched = None
-        state = _fetch_image(source, f"{name}.{weights.tag}")
-        inflation = source.inflation
+        state, inflation = _read_image(source, path.parent, asked), source.inflation
     arguments: dict[str, Any] = trained_arguments(weights)
     converted = convert(state, name=name, source=source.layout, inflation=inflation, **arguments)
     write_safetensors(
@@ -134,71 +132,90 @@ def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[s
             "converter_version": str(VERSION),
         },
     )
-    if fetched is not None and fetched.parent == path.parent:
-        fetched.unlink()
     return converted
 
 
-def _fetch_upstream(source: UpstreamSource, folder: Path, asked: str) -> Path:
-    """Download a checkpoint, into `folder` or the Hub client's cache, and check its hash."""
-    if source.url:
-        from huggingface_hub import constants
-        from torch.hub import download_url_to_file
-
-        if constants.HF_HUB_OFFLINE:
-            raise _unreachable(asked, source.url, OSError("HF_HUB_OFFLINE is set"))
-
-        path = folder / source.filename
-        try:
-            download_url_to_file(source.url, str(path), progress=sys.stderr.isatty())
-        except (OSError, HTTPException) as error:
-            raise _unreachable(asked, source.url, error) from error
-    else:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
-
-        revision = None if isinstance(source.revision, Unknown) else source.revision
-        try:
-            path = Path(hf_hub_download(source.repo_id, source.filename, revision=revision))
-        except (HfHubHTTPError, OSError) as error:
-            raise _unreachable(asked, f"{source.repo_id}/{source.filename}", error) from error
-    remembered = folder / "source.sha256"
-    if isinstance(source.sha256, Unknown):
-        expected = remembered.read_text(encoding="ascii") if remembered.is_file() else ""
-    else:
-        expected = source.sha256
+def _read_upstream(source: UpstreamSource, folder: Path, asked: str) -> dict[str, Tensor]:
+    """Fetch a checkpoint, into `folder` or the Hub client's cache, check its hash and read it."""
+    if not source.url:
+        path = _fetch_from_hub(source, asked)
+        _compare_hash(path.name, _file_hash(path), source.sha256, folder)
+        return read_checkpoint(path)
+    path = folder / source.filename
     try:
-        remembered.write_text(_check_hash(path, expected), encoding="ascii")
-    except ValueError:
-        if path.parent == folder:
-            path.unlink()
-        raise
-    return path
+        _fetch_from_url(source, path, asked)
+        _compare_hash(path.name, _file_hash(path), source.sha256, folder)
+        return read_checkpoint(path)
+    finally:
+        path.unlink(missing_ok=True)
 
 
-def _fetch_image(source: ImageSource, asked: str) -> dict[str, Tensor]:
+def _fetch_from_url(source: UpstreamSource, path: Path, asked: str) -> None:
+    from huggingface_hub import constants
+    from torch.hub import download_url_to_file
+
+    if constants.HF_HUB_OFFLINE:
+        raise _unreachable(asked, source.url, OSError("HF_HUB_OFFLINE is set"))
+    try:
+        download_url_to_file(source.url, str(path), progress=sys.stderr.isatty())
+    except (OSError, HTTPException) as error:
+        raise _unreachable(asked, source.url, error) from error
+
+
+def _fetch_from_hub(source: UpstreamSource, asked: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    revision = None if isinstance(source.revision, Unknown) else source.revision
+    try:
+        return Path(hf_hub_download(source.repo_id, source.filename, revision=revision))
+    except (HfHubHTTPError, OSError) as error:
+        raise _unreachable(asked, f"{source.repo_id}/{source.filename}", error) from error
+
+
+def _read_image(source: ImageSource, folder: Path, asked: str) -> dict[str, Tensor]:
     """The tensors of a timm model, through timm's own loader and cache."""
     import timm
+    from safetensors.torch import save
 
     try:
-        return dict(timm.create_model(source.model, pretrained=True).state_dict())
+        state = dict(timm.create_model(source.model, pretrained=True).state_dict())
     except (OSError, RuntimeError) as error:
         raise _unreachable(asked, f"timm's {source.model}", error) from error
+    _compare_hash(source.model, hashlib.sha256(save(state)).hexdigest(), UNKNOWN, folder)
+    return state
 
 
-def _check_hash(path: Path, expected: str) -> str:
-    """The file's SHA-256, which must start with the expected digits."""
+def _file_hash(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
-    found = digest.hexdigest()
-    if not found.startswith(expected):
+    return digest.hexdigest()
+
+
+def _compare_hash(
+    what: str, found: str, recorded: str | Unknown, folder: Path | None = None
+) -> None:
+    """Refuse what has another SHA-256 than recorded, or than that of the first download.
+
+    Args:
+        what: What the hash is of, for the message.
+        found: Its hash.
+        recorded: The hash, or its first digits; where it is unknown, the one kept in `folder`.
+        folder: Keeps the hash of the first download.
+    """
+    kept = folder / "source.sha256" if folder else None
+    if isinstance(recorded, Unknown):
+        assert kept is not None
+        recorded = kept.read_text(encoding="ascii") if kept.is_file() else found
+    if not found.startswith(recorded):
         raise ValueError(
-            f"'{path.name}' has SHA-256 {found[: len(expected)]} where {expected} is recorded; it "
-            f"was cut short, changed upstream or tampered with, and is not used."
+            f"'{what}' has SHA-256 {found[: len(recorded)]} where {recorded} is recorded; it was "
+            f"cut short, changed upstream or tampered with, and is not used."
         )
-    return found
+    if kept is not None:
+        kept.write_text(found, encoding="ascii")
 
 
 def _unreachable(asked: str, place: str, error: Exception) -> ConnectionError:

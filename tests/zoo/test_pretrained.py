@@ -200,6 +200,12 @@ def test_image_weights_are_inflated_and_the_head_is_new(cache, monkeypatch):
         pooled = model.forward_head(model.forward_features(still), pre_logits=True)
         assert_close(pooled, wanted)
     assert not torch.equal(features.conv1.weight, model.conv1.weight)
+    record = registry.info("i3d_r18").weights[0]
+    (cache_folder("i3d_r18", record) / "model.safetensors").unlink()
+    with torch.no_grad():
+        image.conv1.weight.mul_(1.1)
+    with pytest.raises(ValueError, match=r"'resnet18.a1_in1k' has SHA-256 .* changed upstream"):
+        zoo.create("i3d_r18", pretrained=True)
     assert model.record.labels is None
 
 
