@@ -76,12 +76,13 @@ def _weights_lines(record: Weights) -> list[str]:
     return [*rows, "", record.note] if record.note else rows
 
 
-def folder_card(architecture: Architecture, config: Mapping[str, Any]) -> str:
+def folder_card(architecture: Architecture, config: Mapping[str, Any], *, title: str) -> str:
     """The card of saved weights, with the metadata that the Hub reads.
 
     Args:
         architecture: The model's record.
         config: What `config.json` holds.
+        title: What the card is called.
     """
     from huggingface_hub import ModelCardData
 
@@ -97,7 +98,7 @@ def folder_card(architecture: Architecture, config: Mapping[str, Any]) -> str:
     source = config["source"] or {}
     origin = "It was built with random weights."
     if config["tag"]:
-        origin = f"It started from `{name}`."
+        origin = f"It started from `{name}`, whose licence this card shows."
     elif "checkpoint" in source:
         origin = f"It started from a file, `{source['checkpoint']}`."
     lines = [
@@ -105,9 +106,9 @@ def folder_card(architecture: Architecture, config: Mapping[str, Any]) -> str:
         data.to_yaml(),
         "---",
         "",
-        f"# {name}",
+        f"# {title}",
         "",
-        architecture.summary,
+        f"{config['architecture']}: {architecture.summary}",
         origin,
         "",
         f"Arguments: `{arguments}`.",

@@ -48,10 +48,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"'{path}' is damaged or not a safetensors file ({error}); fetch it again."
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
+        if "Weights only load failed" in str(error) and "Unsupported global" in str(error):
+            raise ValueError(
+                f"'{path}' holds more than tensors, and code from a file is never run; save the "
+                f"model's state_dict() instead of the model."
+            ) from error
         raise ValueError(
-            f"'{path}' is damaged, or holds more than tensors ({reason}); give a safetensors file "
-            f"or a state dict that torch.load reads with weights_only=True."
+            f"'{path}' is damaged or no checkpoint; give a safetensors file or a state dict that "
+            f"torch.save wrote."
         ) from error
     return unwrap(content, str(path))
 

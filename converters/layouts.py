@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -155,7 +155,7 @@ def detect(
     known = ", ".join(source for source, _ in failed)
     raise ValueError(
         f"The checkpoint fits none of the layouts of {entry.architecture.name!r} ({known}). "
-        f"Nearest is {nearest!r}: {problems}."
+        f"Nearest is {nearest!r}: {replace(problems, shapes=())}."
     )
 
 

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from registry.index import architecture_from_json, read_index, to_json
@@ -75,7 +76,15 @@ class Entry:
                     f"{name!r} takes no argument {key!r}. Allowed: {', '.join(sorted(allowed))}."
                     f"{did_you_mean(key, allowed)}"
                 )
-        return self.builder(**self.defaults | arguments)
+        try:
+            return self.builder(**self.defaults | arguments)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise ValueError(
+                f"The builder of {name!r} is called with {', '.join(self.defaults)}, and must take "
+                f"them ({error})."
+            ) from error
 
 
 def _arguments_of(builder: Callable[..., Any]) -> set[str] | None:
@@ -312,9 +321,10 @@ def load(name: str) -> Entry:
     """
     modules = _modules()
     if name not in modules:
+        folder = f" For this folder, write 'local-dir:{name}'." if Path(name).is_dir() else ""
         raise LookupError(
             f"Unknown model {name!r}.{did_you_mean(name, modules)} "
-            f"`zoo list` shows all {len(list_models())}."
+            f"`zoo list` shows all {len(list_models())}.{folder}"
         )
     for offered in _entry_points().get(name, []):
         if offered != modules[name]:

@@ -10,7 +10,7 @@ from registry import info, list_models, list_pretrained, register_model  # noqa:
 from registry.lazy import lazy_names  # noqa: E402
 
 if TYPE_CHECKING:
-    from zoo.clips import load_clip
+    from zoo.clips import iter_clips, load_clip
     from zoo.factory import create
     from zoo.folder import save
     from zoo.layers import Conv2Plus1D
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from zoo.models.framepool import FramePool
     from zoo.prediction import Prediction, predict
     from zoo.preprocessing import preprocess
+    from zoo.video import Video
 
 __all__ = [
     "Conv2Plus1D",
     "FramePool",
     "Prediction",
     "StagedModel",
+    "Video",
     "VideoModel",
     "create",
     "info",
+    "iter_clips",
     "list_models",
     "list_pretrained",
     "load_clip",
@@ -39,7 +42,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "zoo.clips": ("load_clip",),
+        "zoo.clips": ("iter_clips", "load_clip"),
         "zoo.factory": ("create",),
         "zoo.folder": ("save",),
         "zoo.layers": ("Conv2Plus1D",),
@@ -47,5 +50,6 @@ __getattr__, __dir__ = lazy_names(
         "zoo.models.framepool": ("FramePool",),
         "zoo.prediction": ("Prediction", "predict"),
         "zoo.preprocessing": ("preprocess",),
+        "zoo.video": ("Video",),
     },
 )

@@ -22,6 +22,7 @@ from registry.index import to_json
 
 if TYPE_CHECKING:
     from zoo.models._base import VideoModel
+    from zoo.prediction import Prediction
 
 __all__ = ["app", "main"]
 
@@ -87,8 +88,8 @@ def list_(
         sys.stdout.writelines(f"{name}\n" for name in names)
     if not names:
         families = sorted({summary(name)["family"] for name in list_models()})
-        wish = f" of family {family!r}" if family else ""
-        _say(f"no model fits {pattern!r}{wish}; the families are {', '.join(families)}.")
+        wish = f" in family {family!r}" if family else ""
+        _say(f"no model named like {pattern!r}{wish}; the families are {', '.join(families)}.")
         raise typer.Exit(1)
 
 
@@ -134,6 +135,9 @@ def predict_(
     as_json: Annotated[
         bool, typer.Option("--json", help="Write one JSON object a video and line.")
     ] = False,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Take the model's weights from this file.")
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Draw the sampled frames and labels of one video here.")
     ] = None,
@@ -142,25 +146,29 @@ def predict_(
     from zoo.factory import create
     from zoo.prediction import check_request
 
-    if "" in videos:
-        raise typer.BadParameter("A video's path is empty.", param_hint="VIDEOS")
-    files, broken = _video_files([Path(video) for video in videos])
-    if not (clips.isascii() and clips.isdecimal()) and clips != "all":
-        raise typer.BadParameter(f"{clips!r} is neither a number nor 'all'.", param_hint="--clips")
+    for video in videos:
+        if not video or "://" in video:
+            raise typer.BadParameter(
+                f"{video!r} is no path of a file or folder.", param_hint="VIDEOS"
+            )
+    files, empty = _video_files([Path(video) for video in videos])
+    _check_views(clips, crops)
     if sheet is not None:
-        if len(files) != 1 or broken:
+        if len(files) != 1 or empty:
             raise typer.BadParameter("A sheet shows one video; name one.", param_hint="--sheet")
         from zoo.sheet import check_sheet_path
 
         check_sheet_path(sheet)
-    brings_weights = ":" in model
-    network = create(model, pretrained=not brings_weights)
+    broken = list(empty)
+    load = ":" not in model and checkpoint is None
+    network = create(model, pretrained=load, checkpoint=checkpoint)
     check_request(network, topk)
     done = 0
     try:
         for path in _progress(files):
             try:
-                _predict_one(network, path, topk, clips, crops, as_json=as_json, sheet=sheet)
+                found = _predict_one(network, path, topk, clips, crops, sheet)
+                _write_found(path, model, found, as_json=as_json)
                 done += 1
             except BrokenPipeError:
                 raise
@@ -172,8 +180,8 @@ def predict_(
         raise typer.Exit(130) from None
     if broken:
         names = ", ".join(map(str, broken))
-        if len(files) + len(broken) > 1:
-            _say(f"{done} videos were done; failed: {names}.")
+        if len(files) + len(empty) > 1:
+            _say(f"{done} of {len(files) + len(empty)} were done; failed: {names}.")
         raise typer.Exit(1)
 
 
@@ -183,10 +191,8 @@ def _predict_one(
     topk: int | None,
     clips: str,
     crops: int,
-    *,
-    as_json: bool,
     sheet: Path | None,
-) -> None:
+) -> list[Prediction]:
     from zoo.prediction import predict
     from zoo.video import Video
 
@@ -197,13 +203,17 @@ def _predict_one(
         if sheet is not None:
             from zoo.sheet import draw_sheet
 
-            draw_sheet(video, network.record, found, sheet, num_clips=num_clips)
+            draw_sheet(video, network.record, found, sheet, num_clips=num_clips, num_crops=crops)
+    return found
+
+
+def _write_found(path: Path, model: str, found: list[Prediction], *, as_json: bool) -> None:
     if as_json:
         labels = [
             {"label": item.label, "index": item.index, "probability": round(item.probability, 6)}
             for item in found
         ]
-        line = {"video": str(path), "model": network.record.name, "predictions": labels}
+        line = {"video": str(path), "model": model, "predictions": labels}
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
     else:
         width = max(len(item.label) for item in found)
@@ -212,6 +222,16 @@ def _predict_one(
             f"  {item.label:<{width}}  {item.probability:6.1%}\n" for item in found
         )
     sys.stdout.flush()
+
+
+def _check_views(clips: str, crops: int) -> None:
+    number = clips.isascii() and clips.isdecimal() and int(clips) > 0
+    if not number and clips != "all":
+        raise typer.BadParameter(
+            f"{clips!r} is neither a number of 1 or more nor 'all'.", param_hint="--clips"
+        )
+    if crops not in (1, 3):
+        raise typer.BadParameter(f"{crops} is neither 1 nor 3.", param_hint="--crops")
 
 
 def _video_files(paths: list[Path]) -> tuple[list[Path], list[Path]]:

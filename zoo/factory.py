@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def create(
     num_frames: int | None = None,
     img_size: int | None = None,
     checkpoint: str | Path | None = None,
+    labels: Sequence[str] | None = None,
     **overrides: Any,
 ) -> VideoModel:
     """Build a model.
@@ -51,6 +52,8 @@ def create(
         img_size: Side of the pictures in pixels; likewise.
         checkpoint: A file in our own layout or in one that this model can be converted from; with
             a tag in `name`, that of those weights, whose labels it then takes.
+        labels: Names of your own classes in index order, which `predict` shows and `save` keeps;
+            they tell `num_classes`.
         **overrides: Arguments of the model's class, such as `drop_rate`.
 
     Returns:
@@ -67,6 +70,8 @@ def create(
         "num_frames": num_frames,
         "img_size": img_size,
     }
+    if labels is not None and num_classes is None:
+        sizes["num_classes"] = len(labels)
     asked = {key: value for key, value in sizes.items() if value is not None} | overrides
     _check_sizes(asked)
     parsed = parse_name(name)
@@ -81,6 +86,9 @@ def create(
             model, note = _from_file(entry, weights, Path(checkpoint), asked)
         else:
             model, note = _from_record(entry, weights, asked, load=bool(pretrained))
+    if labels is not None:
+        assert model.record is not None
+        model.record = replace(model.record, labels=tuple(labels))
     if note:
         warnings.warn(note, stacklevel=2)
     return model
@@ -131,10 +139,16 @@ def _from_record(
 ) -> tuple[VideoModel, str]:
     """A model with the weights of a record, or with random ones and its recipe."""
     recipe = _recipe(entry, weights)
-    if not load or weights is None:
-        untrained = replace(recipe, tag="", source=None, licence=UNKNOWN)
-        return _build(entry, untrained, asked, None)
-    return _build(entry, recipe, asked, lambda: load_weights(entry, weights))
+    if load and weights is not None:
+        return _build(entry, recipe, asked, lambda: load_weights(entry, weights))
+    untrained = replace(recipe, tag="", labels=None, source=None, licence=UNKNOWN)
+    model, note = _build(entry, untrained, asked, None)
+    if weights is not None:
+        note = (
+            f"{recipe.name!r} was built for the input of these weights, but with random ones; "
+            f"pass pretrained=True to load them."
+        )
+    return model, note
 
 
 def _from_file(

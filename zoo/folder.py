@@ -50,7 +50,9 @@ def save(model: VideoModel, path: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = model.state_dict()
     _check_state(state, config)
-    card = folder_card(registry.info(config.architecture), config.to_json())
+    card = folder_card(
+        registry.info(config.architecture), config.to_json(), title=folder.resolve().name
+    )
     # All three are written beside their names before the first one is renamed: a full disk leaves
     # what was there.
     with replacing(folder / "model.safetensors", folder / "config.json", folder / "README.md") as (
@@ -83,7 +85,8 @@ def _check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
     if wrong:
         raise ValueError(
             f"The module is no longer what its record {config.name!r} builds, so it could not be "
-            f"loaded again; it differs in {', '.join(sorted(wrong))}."
+            f"loaded again; it differs in {', '.join(sorted(wrong))}. A new head is set with "
+            f"model.reset_classifier(K)."
         )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["preprocess", "resized"]
+__all__ = ["crop_corners", "preprocess", "resized"]
 
 
 def preprocess(
@@ -58,7 +58,7 @@ def preprocess(
         small = F.resize(frame, target, interpolation=mode, antialias=recipe.antialias)
         small = F.rgb_to_grayscale(small) if gray else small
         for v, (top, left) in enumerate(
-            _corners(small.shape[-2], small.shape[-1], size, num_crops)
+            crop_corners(small.shape[-2], small.shape[-1], size, num_crops)
         ):
             crop = small[0, :, top : top + size, left : left + size]
             out[v, t] = rearrange(crop, "c h w -> h w c")
@@ -90,7 +90,7 @@ def resized(recipe: Preprocess, img_size: int) -> Preprocess:
     )
 
 
-def _corners(height: int, width: int, size: int, num_crops: int) -> list[tuple[int, int]]:
+def crop_corners(height: int, width: int, size: int, num_crops: int) -> list[tuple[int, int]]:
     """Place the crops: (top, left) of each."""
     # Python's round, halves to the even number: torchvision's centre crop does so
     top, left = round((height - size) / 2), round((width - size) / 2)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from zoo.preprocessing import crop_corners
 from zoo.sampling import clip_indices
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
+    from registry.records import Preprocess
     from zoo.config import ModelConfig
     from zoo.prediction import Prediction
     from zoo.video import Video
@@ -23,6 +25,7 @@ _WIDTH, _MARGIN, _GAP = 1200, 24, 6
 _LINE_TOP, _FRAMES_TOP, _CAPTION, _BAR_STEP = _MARGIN + 44, _MARGIN + 96, 22, 30
 _INK, _PALE, _ACCENT = (32, 33, 36), (218, 220, 224), (26, 115, 232)
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+_Box: TypeAlias = tuple[float, float, float, float]
 _MAX_FRAMES = 64
 """Frames drawn; of more, as many evenly spaced ones, and the sheet says so."""
 
@@ -34,8 +37,9 @@ def draw_sheet(
     path: str | os.PathLike[str],
     *,
     num_clips: int | Literal["all"] = 1,
+    num_crops: int = 1,
 ) -> None:
-    """Draw the frames that a prediction was made from.
+    """Draw the frames that a prediction was made from, framing in each what the model saw of it.
 
     Args:
         video: The video, open.
@@ -43,6 +47,7 @@ def draw_sheet(
         predictions: What it said, best first.
         path: File to write; its ending names the format, `.png` for instance.
         num_clips: Clips that the prediction was made from.
+        num_crops: Crops of each.
 
     Raises:
         ValueError: The file's ending names no picture format.
@@ -70,6 +75,8 @@ def draw_sheet(
     for place, (index, frame) in enumerate(video.frames(chosen)):
         left, top = grid.corner(place)
         picture.paste(Image.fromarray(frame.numpy()).resize(grid.tile), (left, top))
+        for box in _seen(video, config.preprocess, num_crops):
+            draw.rectangle(grid.within(place, box), outline=_ACCENT, width=2)
         caption = f"{index}  {video.times[index]:.2f} s"
         draw.text((left, top + grid.tile[1] + 3), caption, _INK, small)
     for place, prediction in enumerate(predictions):
@@ -100,6 +107,27 @@ class _Grid:
         """Left and top of a frame."""
         row, column = divmod(place, self.columns)
         return _MARGIN + column * (self.tile[0] + _GAP), _FRAMES_TOP + row * self.row_height
+
+    def within(self, place: int, box: _Box) -> _Box:
+        """A box in parts of a frame, as pixels of the sheet."""
+        (x, y), (width, height) = self.corner(place), self.tile
+        left, top, right, bottom = box
+        return x + left * width, y + top * height, x + right * width - 1, y + bottom * height - 1
+
+
+def _seen(video: Video, recipe: Preprocess, num_crops: int) -> list[_Box]:
+    """The crops of a frame as (left, top, right, bottom), in parts of its width and height."""
+    if isinstance(recipe.resize, int):
+        short = min(video.height, video.width)
+        # torchvision cuts the longer side to a whole number.
+        height, width = (side * recipe.resize // short for side in (video.height, video.width))
+    else:
+        height, width = recipe.resize
+    size = recipe.img_size
+    return [
+        (left / width, top / height, (left + size) / width, (top + size) / height)
+        for top, left in crop_corners(height, width, size, num_crops)
+    ]
 
 
 def check_sheet_path(path: str | os.PathLike[str]) -> None:

@@ -61,7 +61,7 @@ def test_list_as_json(run):
 def test_list_without_a_match(run):
     code, out, err = run("list", "resnext")
     assert (code, out) == (1, "")
-    assert "no model fits 'resnext'; the families are framepool" in err
+    assert "no model named like 'resnext'; the families are framepool" in err
 
 
 def test_info_tells_what_the_record_holds(run):
@@ -95,6 +95,7 @@ def test_unknown_names(run, arguments, sentence):
 def test_a_command_line_that_cannot_be_understood_exits_with_2(run, model_name):
     assert run("predict")[0] == 2
     assert run("predict", "")[0] == 2
+    assert run("predict", "https://example.com/a.mp4")[0] == 2
     assert run("predict", "x.mp4", "--clips", "²", "--model", model_name)[0] == 2
     assert run("list", "--no-such-option")[0] == 2
     assert run("predict", "x.mp4", "--clips", "many", "--model", model_name)[0] == 2
@@ -119,6 +120,17 @@ def test_predict_as_json_equals_the_library(run, model_name, tmp_path):
     assert [item["index"] for item in found["predictions"]] == [item.index for item in wanted]
     assert found["predictions"][0]["probability"] == pytest.approx(wanted[0].probability, abs=1e-6)
     assert found["video"] == str(path)
+    assert found["model"] == model_name
+
+
+def test_predict_with_weights_from_a_file(run, model_name, tmp_path):
+    path = write_video(tmp_path / "v.mp4", 20)
+    model = zoo.create(model_name)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    arguments = ("--model", "test_r2p1d", "--checkpoint", tmp_path / "w.pth", "--json")
+    found = json.loads(run("predict", path, *arguments)[1])
+    wanted = zoo.predict(model, path)
+    assert [item["index"] for item in found["predictions"]] == [item.index for item in wanted]
 
 
 def test_a_folder_goes_on_after_a_broken_file(run, model_name, tmp_path):
@@ -132,7 +144,7 @@ def test_a_folder_goes_on_after_a_broken_file(run, model_name, tmp_path):
     assert code == 1
     assert [json.loads(line)["video"][-5:] for line in out.splitlines()] == ["a.mp4", "c.MP4"]
     assert err.count("b.mp4") == 2  # its sentence, and the summary
-    assert "2 videos were done; failed: " in err
+    assert "2 of 3 were done; failed: " in err
 
 
 def test_an_empty_folder_and_a_missing_file(run, model_name, tmp_path):
@@ -147,10 +159,13 @@ def test_an_empty_folder_and_a_missing_file(run, model_name, tmp_path):
 
 def test_wrong_numbers_end_in_a_sentence(run, model_name, tmp_path):
     path = write_video(tmp_path / "v.mp4", 12)
-    for option, value in (("--topk", 99), ("--clips", 0), ("--crops", 2)):
+    code, out, err = run("predict", path, "--model", model_name, "--topk", 99)
+    assert (code, out) == (1, "")
+    assert err == "zoo: error: topk must be between 1 and the 7 classes, not 99.\n"
+    for option, value in (("--clips", 0), ("--crops", 2)):
         code, out, err = run("predict", path, "--model", model_name, option, value)
-        assert (code, out) == (1, "")
-        assert err.startswith("zoo: error: ")
+        assert (code, out) == (2, "")
+        assert f"{value}" in err
 
 
 def test_the_sheet_shows_the_sampled_frames_and_the_bars(run, model_name, tmp_path):
@@ -160,7 +175,7 @@ def test_the_sheet_shows_the_sampled_frames_and_the_bars(run, model_name, tmp_pa
     assert (code, err) == (0, "")
     pixels = np.asarray(Image.open(sheet))
     accent = (pixels == np.array(cli_accent())).all(axis=-1)
-    marks = accent[: pixels.shape[0] // 3].any(axis=0)
+    marks = accent[60:80].any(axis=0)  # the time line
     starts = int((marks[1:] & ~marks[:-1]).sum())
     assert starts == 8  # a mark for each sampled frame
     found = zoo.predict(zoo.create(model_name), path, topk=4)
@@ -168,6 +183,19 @@ def test_the_sheet_shows_the_sampled_frames_and_the_bars(run, model_name, tmp_pa
     widths = [int(accent[top + 30 * place + 10].sum()) for place in range(4)]
     wanted = [item.probability / found[0].probability for item in found]
     assert [width / widths[0] for width in widths] == pytest.approx(wanted, abs=0.01)
+
+
+def test_the_sheet_frames_what_the_model_saw(run, model_name, tmp_path):
+    # Five frames of 64 x 48, resized to 42 x 32, of which the model sees columns 5 to 37.
+    path = write_video(tmp_path / "v.mp4", 8)
+    sheet = tmp_path / "sheet.png"
+    run("predict", path, "--model", model_name, "--sheet", sheet)
+    accent = (np.asarray(Image.open(sheet)) == np.array(cli_accent())).all(axis=-1)
+    frames = accent[24 + 96 + 10]  # a row of pixels through the frames
+    edges = np.flatnonzero(frames[1:] & ~frames[:-1]) + 1
+    tile = (1200 - 2 * 24 - 4 * 6) // 5
+    assert len(edges) == 10
+    assert edges[:2] - 24 == pytest.approx([tile * 5 / 42, tile * 37 / 42], abs=2)
 
 
 def cli_accent():

@@ -21,13 +21,23 @@ def test_a_model_is_ready_for_use():
 
 
 def test_a_tag_selects_the_recipe_without_loading():
-    model = zoo.create("timesformer_divided.k600", img_size=32, num_frames=2, num_classes=5)
+    with pytest.warns(UserWarning, match=r"'timesformer_divided.k600' .* pass pretrained=True"):
+        model = zoo.create("timesformer_divided.k600", img_size=32, num_frames=2)
     assert model.record.tag == ""
-    assert model.num_classes == 5
-    with torch.device("meta"):
-        full = zoo.create("r2p1d_18.k400")
-    assert full.num_classes == 400
-    assert full.record.labels[399] == "zumba"
+    assert model.num_classes == 600
+    assert model.record.labels is None
+
+
+def test_labels_of_ones_own(tmp_path, trained):
+    names = ("wave", "clap", "nod")
+    model = zoo.create("test_r2p1d", labels=names)
+    assert model.num_classes == 3
+    again = zoo.create(f"local-dir:{zoo.save(model, tmp_path / 'own')}")
+    assert again.record.labels == names
+    with pytest.warns(UserWarning, match="is new: 3 classes"):
+        assert zoo.create(f"local-dir:{trained[1]}", labels=names).record.labels == names
+    with pytest.raises(ValueError, match="there are 3 labels for 4 classes"):
+        zoo.create("test_r2p1d", labels=names, num_classes=4)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +351,7 @@ def test_a_full_disk_leaves_the_good_folder(trained, monkeypatch):
     def fail(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("zoo.folder.folder_card", lambda *_: "x" * 10)
+    monkeypatch.setattr("zoo.folder.folder_card", lambda *_, **__: "x" * 10)
     monkeypatch.setattr("pathlib.Path.write_text", fail)
     other = zoo.create("test_r2p1d", num_classes=3)
     with pytest.raises(OSError, match="No space left"):
