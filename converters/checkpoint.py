@@ -24,6 +24,9 @@ __all__ = [
     "write_safetensors",
 ]
 
+_DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
+"""What torch.load raises for a file cut or changed, depending on where."""
+
 _WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "module")
 
 
@@ -47,7 +50,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(
             f"'{path}' is damaged or not a safetensors file ({error}); fetch it again."
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         if "Weights only load failed" in str(error) and "Unsupported global" in str(error):
             raise ValueError(
                 f"'{path}' holds more than tensors, and code from a file is never run; save the "

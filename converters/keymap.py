@@ -113,11 +113,13 @@ class KeyMap:
         rules: Renamings; the first that matches a key is used.
         dropped: Patterns of source keys that are not used, each with the reason.
         new: Patterns of our keys that the source does not bring, each with its initialisation.
+        random: Those of them, beside the classifier, that leave the model untrained in part.
     """
 
     rules: Sequence[Rule]
     dropped: Mapping[str, str] = field(default_factory=dict)
     new: Mapping[str, str] = field(default_factory=dict)
+    random: Sequence[str] = ()
 
     @property
     def inflates(self) -> bool:
@@ -174,7 +176,7 @@ class KeyMap:
                 if rule.inflate and tensor.ndim == 4 and len(shape) == 5:
                     value = inflate_conv(tensor, num_frames=shape[2], mode=inflation)
                 if tuple(value.shape) != tuple(shape):
-                    wrong.append(f"{key} is {tuple(tensor.shape)}, {target} is {tuple(shape)}")
+                    wrong.append(f"{key} is {tuple(tensor.shape)}, {target} must be {tuple(shape)}")
                 if value.ndim != len(shape):
                     ranks.append(key)
                 converted[target] = value.contiguous()

@@ -82,6 +82,7 @@ def convert_unsized(
     state_dict: Mapping[str, Tensor],
     entry: registry.Entry,
     *,
+    expected: str | None,
     inflation: Inflation | None,
     **arguments: Any,
 ) -> tuple[Converted, dict[str, Any]]:
@@ -90,6 +91,7 @@ def convert_unsized(
     Args:
         state_dict: Tensors of any layout that the model knows.
         entry: The model.
+        expected: Layout that is taken if it fits, before any other that does too.
         inflation: See `convert`.
         **arguments: Builder arguments that decide which tensors there are.
 
@@ -100,7 +102,7 @@ def convert_unsized(
         ValueError: The checkpoint does not fit; the message names every key.
     """
     mode, shapes = inflation or "mean", _shapes(entry, arguments)
-    source = detect(state_dict, entry, shapes)
+    source = detect(state_dict, entry, shapes, expected=expected)
     keymap = _layout(entry, source)
     renamed, _ = keymap.attempt(state_dict, shapes, inflation=mode)
     with torch.device("meta"):
@@ -139,14 +141,24 @@ def detect(
     state_dict: Mapping[str, Tensor],
     entry: registry.Entry,
     shapes: Mapping[str, tuple[int, ...]],
+    *,
+    expected: str | None = None,
 ) -> str:
     """The layout whose keys and numbers of axes fit a state dict; our own comes first.
+
+    Args:
+        state_dict: Tensors of any layout that the model knows.
+        entry: The model.
+        shapes: Our keys with the shapes of the model.
+        expected: Layout that comes before our own. Where two name their tensors alike (a ViT and
+            `timesformer_space`), the tensors alone do not tell them apart.
 
     Raises:
         ValueError: None fits; the message tells how the nearest one fails.
     """
     failed: list[tuple[str, Problems]] = []
-    for source in (OWN_LAYOUT, *entry.layouts):
+    first = () if expected is None else (expected,)
+    for source in (*first, OWN_LAYOUT, *entry.layouts):
         _, problems = _layout(entry, source).attempt(state_dict, shapes)
         if not problems.of_kind:
             return source

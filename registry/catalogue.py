@@ -300,9 +300,16 @@ def summary(name: str) -> dict[str, Any]:
 def info(name: str) -> Architecture:
     """The record of a model; torch is imported only for models that are not built in.
 
+    Args:
+        name: Name of a model, or `name.tag` for a record with those weights alone.
+
     Raises:
-        LookupError: No such model.
+        LookupError: No such model or tag.
     """
+    name, _, tag = name.partition(".")
+    if tag:
+        architecture = info(name)
+        return replace(architecture, weights=(find_weights(architecture, tag),))
     indexed = read_index().get(name)
     if name in _registered:
         architecture = _registered[name].architecture

@@ -79,8 +79,9 @@ class Sampling:
         num_frames: Frames T in one clip.
         frame_stride: Distance between sampled frames; counted at `fps`, or in the video's own
             frames where `fps` is None. Always 1 for `uniform` and `segments`.
-        fps: Rate at which `frame_stride` is counted (frames are then chosen by their time, which
-            is right on variable frame rates), or None for the video's own frames.
+        fps: Rate at which `frame_stride` is counted, or None for the video's own frames. `dense`
+            then chooses frames by their time, which is right on variable frame rates; `span`
+            counts at the mean rate, as its reference does.
         num_clips: Temporal clips of the published test protocol.
         num_crops: Spatial crops of the published test protocol, 1 or 3.
         average: What is averaged over the views of a video.

@@ -32,6 +32,11 @@ def test_every_program_in_the_readme_is_an_example_that_runs(block, tmp_path):
         assert done.stdout
     if path.stem == "predict":
         assert "label='left-to-right'" in done.stdout
+        promised = float(re.search(r"with a probability of (0\.\d+)", TEXT).group(1))
+        probability = float(re.search(r"probability=([\d.]+)", done.stdout).group(1))
+        assert round(probability, 2) == promised
+    if path.stem == "finetune":
+        assert "[Prediction(label='left'" in done.stdout
     # The shapes that the comments promise are those printed.
     for shape in re.findall(r"print\(.*# .*?(\(\d+(?:, \d+)+\))", block):
         assert f"torch.Size([{shape[1:-1]}])" in done.stdout, shape

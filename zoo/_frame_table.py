@@ -66,6 +66,9 @@ def read_table(path: Path) -> FrameTable:
         announced = file.stream.frames
         rate = float(file.stream.average_rate or file.stream.guessed_rate or 1)
         unit = float(file.stream.time_base or 1)
+        # The header's duration is that of the longest stream, so it tells of a lone one only.
+        lone = len(file.container.streams) == 1
+        promised = (file.container.duration or 0) / 1e6 if lone else 0.0
     if packets.damaged:
         logger.warning(
             "%s is damaged or cut off: %d%s packets can be read; the frames in them are used.",
@@ -82,7 +85,16 @@ def read_table(path: Path) -> FrameTable:
     last = packets.last_duration * unit
     if last <= 0:
         last = times[-1] / (count - 1) if count > 1 else 1 / rate
-    return FrameTable(times, times[-1] + last, stamps, sorted(packets.keyframes))
+    duration = times[-1] + last
+    if not packets.damaged and duration < 0.9 * promised - 0.2:
+        logger.warning(
+            "%s is cut off: its header promises %.2f s, and %.2f s of frames can be read; these "
+            "are used.",
+            path,
+            promised,
+            duration,
+        )
+    return FrameTable(times, duration, stamps, sorted(packets.keyframes))
 
 
 def _read_packets(file: OpenFile) -> _Packets:

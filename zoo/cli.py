@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,15 +98,11 @@ def info_(
     as_json: Annotated[bool, typer.Option("--json", help="Write the record as JSON.")] = False,
 ) -> None:
     """Show a model's record: paper, size, input, weights with licence and figures."""
-    from registry.catalogue import find_weights
     from registry.names import parse_name
 
-    parsed = parse_name(name)
-    if parsed.scheme:
+    if parse_name(name).scheme:
         raise ValueError(f"{name!r} is a folder; `zoo info` shows registered models.")
-    architecture = info(parsed.target)
-    if parsed.tag:
-        architecture = replace(architecture, weights=(find_weights(architecture, parsed.tag),))
+    architecture = info(name)
     if as_json:
         sys.stdout.write(json.dumps(to_json(architecture), indent=1, ensure_ascii=False) + "\n")
         return

@@ -97,6 +97,12 @@ def iter_clips(
             f"and give what that returned, not what wraps it."
         )
     recipe, pixels = _sampling(record.sampling, sampling), record.preprocess
+    channels = getattr(model, "in_chans", len(pixels.mean))
+    if channels != len(pixels.mean):
+        raise ValueError(
+            f"This model takes {channels} channels; a video gives 3, or 1 in gray: make the clip "
+            f"yourself, or build the model with in_chans=3 or 1."
+        )
     if num_crops not in (1, 3):
         raise ValueError(
             f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."

@@ -51,7 +51,7 @@ def create(
             on it, the model.
         img_size: Side of the pictures in pixels; likewise.
         checkpoint: A file in our own layout or in one that this model can be converted from; with
-            a tag in `name`, that of those weights, whose labels it then takes.
+            a tag in `name`, the file of those weights, whose layout and labels are then taken.
         labels: Names of your own classes in index order, which `predict` shows and `save` keeps;
             they tell `num_classes`.
         **overrides: Arguments of the model's class, such as `drop_rate`.
@@ -161,14 +161,17 @@ def _from_file(
     content = read_checkpoint(path)
     recipe = _recipe(entry, weights)
     source = weights.source if weights else None
-    inflation = source.inflation if isinstance(source, ImageSource) else None
+    layout: dict[str, Any] = {
+        "expected": getattr(source, "layout", None),
+        "inflation": source.inflation if isinstance(source, ImageSource) else None,
+    }
     arguments = {**recipe.arguments, **_beside_sizes(asked)}
     headless = {**arguments, "num_classes": 0}
     try:
-        found, made_with = convert_unsized(content, entry, inflation=inflation, **arguments)
+        found, made_with = convert_unsized(content, entry, **layout, **arguments)
     except ValueError as error:
         try:
-            found, made_with = convert_unsized(content, entry, inflation=inflation, **headless)
+            found, made_with = convert_unsized(content, entry, **layout, **headless)
         except ValueError:
             raise ValueError(f"'{path}': {error}") from error
     trained = replace(
@@ -210,16 +213,19 @@ def _resolve(trained: ModelConfig, arguments: Mapping[str, Any]) -> ModelConfig:
         arguments=dict(arguments),
         labels=trained.labels if same_classes else None,
         sampling=replace(trained.sampling, num_frames=arguments["num_frames"]),
-        preprocess=_gray(resized(trained.preprocess, arguments["img_size"]), arguments),
+        preprocess=_coloured(
+            resized(trained.preprocess, arguments["img_size"]), arguments["in_chans"]
+        ),
     )
 
 
-def _gray(recipe: Preprocess, arguments: Mapping[str, Any]) -> Preprocess:
-    """The recipe with one mean and deviation, if the model takes one channel."""
-    if arguments["in_chans"] != 1 or len(recipe.mean) == 1:
+def _coloured(recipe: Preprocess, in_chans: int) -> Preprocess:
+    """The recipe for gray frames if the model takes one channel, else for coloured ones."""
+    wanted = 1 if in_chans == 1 else 3
+    if len(recipe.mean) == wanted:
         return recipe
     mean, std = (sum(values) / len(values) for values in (recipe.mean, recipe.std))
-    return replace(recipe, mean=(mean,), std=(std,))
+    return replace(recipe, mean=(mean,) * wanted, std=(std,) * wanted)
 
 
 def _build(
@@ -274,6 +280,9 @@ def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: Mod
                 f"The classifier of {config.name!r} is new: {model.num_classes} classes with "
                 f"random weights, to be trained."
             )
+    if found.keymap.random:
+        parts = ", ".join(found.keymap.random)
+        note += f" Its source has no {parts} either; these layers are random, too."
     expected = model.state_dict()
     missing = [
         key
@@ -295,4 +304,4 @@ def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: Mod
         raise ValueError(f"The weights of {config.name!r} do not fit what is asked: {problems}.")
     # What is still missing was listed as new, and was initialised by the builder.
     model.load_state_dict(state, strict=False)
-    return note
+    return note.strip()

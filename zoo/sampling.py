@@ -193,7 +193,8 @@ def span_windows(
     else:
         _check(num_clips=num_clips)
         starts = [left_over * k / num_clips for k in range(num_clips)]
-    step = (window - 1) / max(num_frames - 1, 1)
+    # A window shorter than one frame, of a very slow video, shows that frame only.
+    step = max(window - 1, 0.0) / max(num_frames - 1, 1)
     return (
         [min(int(start + i * step + 1e-6), total - 1) for i in range(num_frames)]
         for start in starts

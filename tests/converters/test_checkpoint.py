@@ -67,6 +67,16 @@ def test_damaged_files_are_refused_by_name(tmp_path, name, harm):
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.95])
+def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, share):
+    path = tmp_path / "m.pth"
+    torch.save({f"layer{i}": torch.randn(40, 40) for i in range(20)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"m.pth' is damaged or no checkpoint"):
+        read_checkpoint(path)
+
+
 def test_what_is_no_state_dict_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no state dict, but list"):

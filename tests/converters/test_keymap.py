@@ -57,7 +57,7 @@ def test_rules_match_whole_segments_only():
         (lambda s: s.pop("stem.0.weight"), r"missing keys: stem\.conv\.weight"),
         (
             lambda s: s.update({"stem.0.weight": torch.zeros(3, 3)}),
-            r"wrong shapes: stem\.0\.weight is \(3, 3\), stem\.conv\.weight is \(2, 3\)",
+            r"wrong shapes: stem\.0\.weight is \(3, 3\), stem\.conv\.weight must be \(2, 3\)",
         ),
     ],
 )

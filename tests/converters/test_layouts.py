@@ -108,6 +108,13 @@ def test_a_still_clip_through_i3d_r18_is_the_picture_through_resnet18(mode):
     assert pooled_error > 1e-4
 
 
+def test_a_picture_network_is_told_from_ours_by_its_axes():
+    """The keys of ResNet-18 and of i3d_r18 are the same; only their kernels differ."""
+    state = _resnet18().state_dict()
+    found = converters.convert(state, name="i3d_r18")
+    assert torch.allclose(found["conv1.weight"].sum(2), state["conv1.weight"], atol=1e-6)
+
+
 def test_zero_padding_in_time_would_not_be_exact():
     image = _resnet18()
     model = zoo.create("i3d_r18", num_frames=4, img_size=64, temporal_padding="zeros")

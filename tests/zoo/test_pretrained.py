@@ -17,6 +17,7 @@ from scrambling import assert_close, random_clip, scramble
 
 import registry
 import zoo
+from converters import read_checkpoint
 from registry.records import UNKNOWN
 from zoo.pretrained import cache_folder, load_weights
 
@@ -160,6 +161,22 @@ def test_a_damaged_cache_is_made_anew(cache, monkeypatch, upstream, caplog):
         assert downloads(server) == {"/mc3_18.pth": 2}
     assert "is damaged; made anew" in caplog.text
     assert torch.equal(first.fc.weight, second.fc.weight)
+
+
+def test_a_cache_of_other_facts_is_made_anew(cache, monkeypatch, upstream, caplog):
+    import converters
+
+    reference, content = upstream
+    with serving({"mc3_18.pth": content}) as server:
+        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
+        _, record = _point_to(monkeypatch, "mc3_18", **source)
+        zoo.create("mc3_18", pretrained=True)
+        path = cache_folder("mc3_18", record) / "model.safetensors"
+        state = {key: torch.zeros_like(value) for key, value in read_checkpoint(path).items()}
+        converters.write_safetensors(state, path, metadata={"digest": "of another record"})
+        model = zoo.create("mc3_18", pretrained=True)
+    assert torch.equal(model.fc.weight, reference.fc.weight)
+    assert "was written for other facts" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["mc3_18", "timesformer_divided.k400", "i3d_r18"])

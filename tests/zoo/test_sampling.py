@@ -201,3 +201,19 @@ def test_span_covers_the_whole_video_and_repeats_the_last_frame_of_a_short_one()
     windows = list(clip_indices(sampling, times, "all"))
     assert windows == [[0, 13, 26, 39], [40, 53, 66, 79], [60, 73, 86, 99]]
     assert list(clip_indices(sampling, times[:20], 1)) == [[0, 13, 19, 19]]
+
+
+def test_span_of_a_video_slower_than_its_window_never_falls():
+    times = [float(second) for second in range(12)]
+    sampling = Sampling(
+        rule="span",
+        num_frames=8,
+        frame_stride=2,
+        fps=30.0,
+        num_clips=1,
+        num_crops=1,
+        average="logits",
+    )
+    for clip in clip_indices(sampling, times, "all"):
+        assert clip == sorted(clip)
+    assert next(clip_indices(sampling, times, 1)) == [0] * 8

@@ -518,7 +518,7 @@ _IN21K_INFLATED = Weights(
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     ),
-    note="A start for training: the classifier is new, and time changes nothing at first.",
+    note="A start for training: the classifier is new.",
 )
 _DIVIDED_LAYOUTS = {
     "transformers": TRANSFORMERS,

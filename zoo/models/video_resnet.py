@@ -221,23 +221,19 @@ TORCHVISION_2PLUS1D = KeyMap(
     )
 )
 _FACTORISED = "a factorised convolution has no 2D counterpart of its widths"
+_FACTORISED_PARTS = tuple(
+    f"{{stage}}.{{block}}.{part}" for part in ("conv1", "bn1", "conv2", "bn2")
+)
 TIMM_STEM = KeyMap(
     (
         Rule("conv1", "stem.conv", inflate=True),
         Rule("bn1", "stem.bn"),
         Rule("{stage}.{block}.downsample", "{stage}.{block}.downsample", inflate=True),
     ),
-    dropped={
-        **{f"{{stage}}.{{block}}.{part}": _FACTORISED for part in ("conv1", "bn1", "conv2", "bn2")},
-        "fc": "it names the classes of pictures",
-    },
-    new={
-        **{
-            f"{{stage}}.{{block}}.{part}": "He normal, BatchNorm at 1 and 0"
-            for part in ("conv1", "bn1", "conv2", "bn2")
-        },
-        "fc": "normal with deviation 0.01, bias 0",
-    },
+    dropped=dict.fromkeys(_FACTORISED_PARTS, _FACTORISED) | {"fc": "it names classes of pictures"},
+    new=dict.fromkeys(_FACTORISED_PARTS, "He normal, BatchNorm at 1 and 0")
+    | {"fc": "normal with deviation 0.01, bias 0"},
+    random=_FACTORISED_PARTS,
 )
 
 _PAPER = Paper(
