@@ -144,16 +144,20 @@ def register_model(
         if not name.isidentifier():
             raise ValueError(f"A model is named by a Python identifier, not {name!r}.")
         _refuse_clash(name, builder)
+        tags = [record.tag for record in weights]
+        if len(set(tags)) < len(tags):
+            raise ValueError(f"{name!r} has two weights of one tag in {tags}; make each unique.")
         default = weights[0] if weights else None
-        recipe = {
-            key: given if given is not None or default is None else getattr(default, key)
-            for key, given in (
-                ("num_classes", num_classes),
-                ("sampling", sampling),
-                ("preprocess", preprocess),
+        classes, frames, pixels = num_classes, sampling, preprocess
+        if default is not None:
+            classes = default.num_classes if classes is None else classes
+            frames, pixels = frames or default.sampling, pixels or default.preprocess
+        if classes is None or frames is None or pixels is None:
+            given = {"num_classes": classes, "sampling": frames, "preprocess": pixels}
+            missing = ", ".join(key for key, value in given.items() if value is None)
+            raise ValueError(
+                f"{name!r} has no weights to take its input recipe from; give {missing}."
             )
-        }
-        _refuse_gaps(name, weights, recipe)
         architecture = Architecture(
             name=name,
             family=module.rpartition(".")[2],
@@ -161,24 +165,15 @@ def register_model(
             summary=(builder.__doc__ or "").strip().split("\n")[0],
             paper=paper,
             order=order,
+            num_classes=classes,
+            sampling=frames,
+            preprocess=pixels,
             weights=tuple(weights),
-            **recipe,  # type: ignore[arg-type]
         )
         _registered[name] = Entry(architecture, builder, dict(layouts or {}))
         return builder
 
     return register
-
-
-def _refuse_gaps(name: str, weights: Sequence[Weights], recipe: Mapping[str, object]) -> None:
-    tags = [record.tag for record in weights]
-    if len(set(tags)) < len(tags):
-        raise ValueError(f"{name!r} has two weights of one tag in {tags}; make each unique.")
-    missing = [key for key, value in recipe.items() if value is None]
-    if missing:
-        raise ValueError(
-            f"{name!r} has no weights to take its input recipe from; give {', '.join(missing)}."
-        )
 
 
 def _refuse_clash(name: str, builder: Callable[..., Any]) -> None:

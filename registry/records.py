@@ -169,6 +169,12 @@ class Metric:
     measured_by: str
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a figure without its protocol."""
+        _check_count(self, "num_clips", "num_crops")
+        if not (self.dataset and self.split and self.measured_by):
+            raise ValueError(f"A figure needs its dataset, split and who measured it: {self}.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paper:
@@ -206,6 +212,11 @@ class UpstreamSource:
     repo_id: str = ""
     revision: str | Unknown = ""
     sha256: str | Unknown
+
+    def __post_init__(self) -> None:
+        """Refuse a source without an address, or with two."""
+        if bool(self.url) == bool(self.repo_id):
+            raise ValueError(f"A source has either url or repo_id: {self}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

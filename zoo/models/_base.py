@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -56,28 +56,6 @@ class VideoModel(nn.Module, ABC):
     @abstractmethod
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool what `forward_features` returns, (N, D), and classify it, (N, K)."""
-
-    @overload
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,
-        stop_early: bool = False,
-        intermediates_only: Literal[True],
-    ) -> list[Tensor]: ...
-
-    @overload
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,
-        stop_early: bool = False,
-        intermediates_only: Literal[False] = False,
-    ) -> tuple[Tensor, list[Tensor]]: ...
 
     @abstractmethod
     def forward_intermediates(
@@ -270,7 +248,7 @@ class StagedModel(VideoModel):
         logits: Tensor = x if pre_logits else self.get_classifier()(x)
         return logits
 
-    def forward_intermediates(  # type: ignore[override]
+    def forward_intermediates(
         self,
         x: Tensor,
         indices: int | Sequence[int] | None = None,

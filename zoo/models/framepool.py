@@ -89,7 +89,7 @@ class FramePool(VideoModel):
         logits: Tensor = x if pre_logits else self.head(x)
         return logits
 
-    def forward_intermediates(  # type: ignore[override]
+    def forward_intermediates(
         self,
         x: Tensor,
         indices: int | Sequence[int] | None = None,

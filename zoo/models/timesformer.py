@@ -314,7 +314,7 @@ class TimeSformer(VideoModel):
         logits: Tensor = x if pre_logits else self.head(x)
         return logits
 
-    def forward_intermediates(  # type: ignore[override]
+    def forward_intermediates(
         self,
         x: Tensor,
         indices: int | Sequence[int] | None = None,
