@@ -264,3 +264,15 @@ def test_time_stamps_that_leap(tmp_path):
         container_options={"avoid_negative_ts": "disabled"},
     )
     assert read_numbers(path) == list(range(20))
+
+
+def test_a_cut_matroska_file_gives_what_is_there_and_says_so(tmp_path, caplog):
+    whole = videos.write_video(tmp_path / "whole.mkv", 90)
+    assert len(Video(whole)) == 90
+    assert caplog.text == ""
+    content = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
+    with Video(tmp_path / "cut.mkv") as video:
+        assert 10 < len(video) < 80
+        assert videos.numbers_of(video.read([0, 5])) == [0, 5]
+    assert "cut.mkv is cut off: its header promises 3.00 s" in caplog.text
