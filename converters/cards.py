@@ -219,7 +219,7 @@ def preprocess_text(recipe: Preprocess) -> str:
 def metric_text(metric: Metric) -> str:
     """A figure with its protocol in words."""
     text = (
-        f"{metric.value:g} on {metric.dataset} {metric.split}, {metric.level} level, "
+        f"{metric.value:g} on {metric.dataset} ({metric.split}), {metric.level} level, "
         f"{_views(metric)}, measured by {metric.measured_by}"
     )
     return f"{text}; {metric.note}" if metric.note else text

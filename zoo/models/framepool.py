@@ -201,8 +201,8 @@ def test_framepool(**kwargs: Any) -> FramePool:
             note=(
                 "Shows what averaging over frames cannot see. No model that ignores the order of "
                 "frames can be right on more than {ceiling} % of drawn clips, since each comes "
-                "with its reverse; this one stays at chance, 11.1 %, because the mean of verdicts "
-                "on single frames does not tell the axis either."
+                "with its reverse. This one never left chance, 11.1 %, in training: it does not "
+                "find even the axis of the motion in single frames."
             ),
         ),
     ),
