@@ -81,19 +81,19 @@ def convert(
 def convert_unsized(
     state_dict: Mapping[str, Tensor],
     entry: registry.Entry,
+    arguments: Mapping[str, Any],
     *,
-    expected: str | None,
-    inflation: Inflation | None,
-    **arguments: Any,
+    expected: str | None = None,
+    inflation: Inflation | None = None,
 ) -> tuple[Converted, dict[str, Any]]:
     """Convert a checkpoint whose classes, frames and size are read off its tensors.
 
     Args:
         state_dict: Tensors of any layout that the model knows.
         entry: The model.
+        arguments: Builder arguments that decide which tensors there are.
         expected: Layout that is taken if it fits, before any other that does too.
         inflation: See `convert`.
-        **arguments: Builder arguments that decide which tensors there are.
 
     Returns:
         The tensors, and the builder arguments that they were made with.
@@ -106,12 +106,12 @@ def convert_unsized(
     keymap = _layout(entry, source)
     renamed, _ = keymap.attempt(state_dict, shapes, inflation=mode)
     with torch.device("meta"):
-        arguments |= entry.build(**arguments).infer_arguments(renamed)
-    converted, problems = keymap.attempt(state_dict, _shapes(entry, arguments), inflation=mode)
+        made_with = {**arguments, **entry.build(**arguments).infer_arguments(renamed)}
+    converted, problems = keymap.attempt(state_dict, _shapes(entry, made_with), inflation=mode)
     if problems:
         name = entry.architecture.name
         raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
-    return Converted(converted, keymap), arguments
+    return Converted(converted, keymap), made_with
 
 
 def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[str, Tensor]:

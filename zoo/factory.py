@@ -70,6 +70,8 @@ def create(
         "num_frames": num_frames,
         "img_size": img_size,
     }
+    if isinstance(labels, str):
+        raise ValueError(f"labels is a list of class names, not the text {labels!r}.")
     if labels is not None and num_classes is None:
         sizes["num_classes"] = len(labels)
     asked = {key: value for key, value in sizes.items() if value is not None} | overrides
@@ -168,10 +170,10 @@ def _from_file(
     arguments = {**recipe.arguments, **_beside_sizes(asked)}
     headless = {**arguments, "num_classes": 0}
     try:
-        found, made_with = convert_unsized(content, entry, **layout, **arguments)
+        found, made_with = convert_unsized(content, entry, arguments, **layout)
     except ValueError as error:
         try:
-            found, made_with = convert_unsized(content, entry, **layout, **headless)
+            found, made_with = convert_unsized(content, entry, headless, **layout)
         except ValueError:
             raise ValueError(f"'{path}': {error}") from error
     trained = replace(
@@ -282,7 +284,7 @@ def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: Mod
             )
     if found.keymap.random:
         parts = ", ".join(found.keymap.random)
-        note += f" Its source has no {parts} either; these layers are random, too."
+        note += f" The source of {config.name!r} has no {parts}; these layers are random."
     expected = model.state_dict()
     missing = [
         key

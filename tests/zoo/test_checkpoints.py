@@ -84,7 +84,9 @@ def test_picture_weights_from_a_path_start_a_video_model(tmp_path):
     torch.manual_seed(0)
     image = torchvision.models.resnet18(weights=None)
     torch.save(image.state_dict(), tmp_path / "resnet18.pth")
-    with pytest.warns(UserWarning, match=r"is new: 400 classes.*block}.conv1, .* are random, too"):
+    with pytest.warns(
+        UserWarning, match=r"is new: 400 classes.*block}.conv1, .* layers are random"
+    ):
         model = zoo.create("r2p1d_18", stem="inflated", checkpoint=tmp_path / "resnet18.pth")
     assert torch.allclose(model.stem.conv.weight.sum(2), image.conv1.weight, atol=1e-6)
 
@@ -96,7 +98,7 @@ def test_a_vit_under_a_picture_tag_gives_no_picture_classes(pattern):
 
     vit = timm.create_model("vit_base_patch16_224", depth=1, num_classes=1000)
     found, made_with = converters.layouts.convert_unsized(
-        vit.state_dict(), _one_block(pattern), expected="timm", inflation=None
+        vit.state_dict(), _one_block(pattern), {}, expected="timm"
     )
     assert "head.weight" not in found.state
     assert "num_classes" not in made_with  # so that the model's own number stands
@@ -110,6 +112,13 @@ def _one_block(pattern):
     return dataclasses.replace(
         entry, builder=lambda **kwargs: TimeSformer(pattern, depth=1, **kwargs | {"img_size": 224})
     )
+
+
+@pytest.mark.parametrize("override", ["inflation", "expected", "arguments"])
+def test_an_unknown_override_is_refused_with_a_file_too(tmp_path, override):
+    torch.save(zoo.create("test_i3d").state_dict(), tmp_path / "m.pth")
+    with pytest.raises(ValueError, match=f"takes no argument '{override}'"):
+        zoo.create("test_i3d", checkpoint=tmp_path / "m.pth", **{override: "center"})
 
 
 @pytest.mark.parametrize("tag", ["in1k_inflated", "in1k_inflated_center"])

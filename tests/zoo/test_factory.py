@@ -35,6 +35,8 @@ def test_labels_of_ones_own(tmp_path, trained):
     assert again.record.labels == names
     with pytest.warns(UserWarning, match="is new: 3 classes"):
         assert zoo.create(f"local-dir:{trained[1]}", labels=names).record.labels == names
+    with pytest.raises(ValueError, match="labels is a list of class names, not the text 'wave'"):
+        zoo.create("test_r2p1d", labels="wave")
     with pytest.raises(ValueError, match="there are 3 labels for 4 classes"):
         zoo.create("test_r2p1d", labels=names, num_classes=4)
 
