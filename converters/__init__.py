@@ -13,14 +13,27 @@ if TYPE_CHECKING:
         inflate_patch_embed,
         inflate_pos_embed,
     )
-    from converters.keymap import KeyMap, Rule
+    from converters.keymap import (
+        QUERY_VALUE_BIAS,
+        STACKED,
+        TRANSPOSED,
+        Joint,
+        KeyMap,
+        Merge,
+        Rule,
+    )
     from converters.layouts import convert, export
     from converters.positions import resize_spatial_table, resize_temporal_table
 
 __all__ = [
+    "QUERY_VALUE_BIAS",
+    "STACKED",
+    "TRANSPOSED",
     "VIDEOZOO",
     "Inflation",
+    "Joint",
     "KeyMap",
+    "Merge",
     "Rule",
     "adapt_in_chans",
     "convert",
@@ -49,7 +62,15 @@ __getattr__, __dir__ = lazy_names(
             "inflate_patch_embed",
             "inflate_pos_embed",
         ),
-        "converters.keymap": ("KeyMap", "Rule"),
+        "converters.keymap": (
+            "QUERY_VALUE_BIAS",
+            "STACKED",
+            "TRANSPOSED",
+            "Joint",
+            "KeyMap",
+            "Merge",
+            "Rule",
+        ),
         "converters.layouts": ("convert", "export"),
         "converters.positions": ("resize_spatial_table", "resize_temporal_table"),
     },

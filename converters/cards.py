@@ -248,7 +248,8 @@ def _gflops(architecture: Architecture) -> str:
 
 
 def _input(sampling: Sampling, preprocess: Preprocess) -> str:
-    return f"3, {sampling.num_frames}, {preprocess.img_size}, {preprocess.img_size}"
+    side = preprocess.img_size
+    return f"{len(preprocess.mean)}, {sampling.num_frames}, {side}, {side}"
 
 
 def _hash(source: Source) -> str:

@@ -6,14 +6,25 @@ listed as new with its initialisation, every shape agrees. Anything else raises 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from converters.inflate import Inflation, inflate_conv
 
-__all__ = ["IDENTITY", "KeyMap", "Problems", "Rule"]
+__all__ = [
+    "IDENTITY",
+    "QUERY_VALUE_BIAS",
+    "STACKED",
+    "TRANSPOSED",
+    "Joint",
+    "KeyMap",
+    "Merge",
+    "Problems",
+    "Rule",
+]
 
 Shape = tuple[int, ...]
 
@@ -38,16 +49,85 @@ class Rule:
     copies: tuple[str, ...] = ()
     inflate: bool = False
 
-    def rename(self, key: str, *, reverse: bool = False) -> list[str]:
-        """The keys that a key becomes; empty where the pattern does not match."""
-        source, targets = self.source, (self.target, *self.copies)
-        if reverse:
-            source, targets = self.target, (self.source,)
-        found = _match(source, key)
-        if found is None:
-            return []
-        words, rest = found
-        return [".".join([*_fill(target, words), *rest]) for target in targets]
+    def rename(self, key: str) -> list[str]:
+        """The keys of ours that a key becomes; empty where the pattern does not match."""
+        return _rename(key, self.source, (self.target, *self.copies))
+
+    def export(self, key: str, tensor: Tensor) -> dict[str, Tensor]:
+        """What one of our tensors becomes in the source's layout; empty without a match."""
+        return dict.fromkeys(_rename(key, self.target, (self.source,)), tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """How several tensors are held as one, and taken apart again, bit for bit.
+
+    Attributes:
+        join: From the source's tensors, in the order of the rule, to ours.
+        split: From ours, and how many there were, back to them.
+    """
+
+    join: Callable[[Sequence[Tensor]], Tensor]
+    split: Callable[[Tensor, int], Sequence[Tensor]]
+
+
+def _join_query_value(parts: Sequence[Tensor]) -> Tensor:
+    query, value = parts
+    return torch.cat([query, torch.zeros_like(query), value])  # (3*D,)
+
+
+def _split_query_value(whole: Tensor, _: int) -> Sequence[Tensor]:
+    query, key, value = whole.chunk(3)
+    if key.any():
+        raise ValueError("The layout has no place for the keys' bias, which is not zero.")
+    return query, value
+
+
+STACKED = Joint(lambda parts: torch.cat(list(parts)), lambda whole, count: whole.chunk(count))
+"""One after another along the first axis: query, key and value in one layer."""
+QUERY_VALUE_BIAS = Joint(_join_query_value, _split_query_value)
+"""Biases of query and value alone, each (D,); that of the keys is zero in ours, (3*D,)."""
+TRANSPOSED = Joint(lambda parts: parts[0].t(), lambda whole, _: (whole.t(),))
+"""One matrix with its two axes exchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Several tensors of the source that are one of ours.
+
+    Attributes:
+        sources: Patterns as in `Rule`; what follows them in a key must be the same for all.
+        target: Pattern of our key.
+        joint: How they are joined and split.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    joint: Joint
+
+    def place(self, key: str) -> tuple[int, str] | None:
+        """Which of the sources a key is, and which key of ours it is a part of."""
+        for index, source in enumerate(self.sources):
+            targets = _rename(key, source, (self.target,))
+            if targets:
+                return index, targets[0]
+        return None
+
+    def export(self, key: str, tensor: Tensor) -> dict[str, Tensor]:
+        """What one of our tensors becomes in the source's layout; empty without a match."""
+        names = _rename(key, self.target, self.sources)
+        if not names:
+            return {}
+        return dict(zip(names, self.joint.split(tensor, len(names)), strict=True))
+
+
+def _rename(key: str, pattern: str, targets: Sequence[str]) -> list[str]:
+    """The keys that a key becomes; empty where the pattern does not match."""
+    found = _match(pattern, key)
+    if found is None:
+        return []
+    words, rest = found
+    return [".".join([*_fill(target, words), *rest]) for target in targets]
 
 
 def _match(pattern: str, key: str) -> tuple[dict[str, str], list[str]] | None:
@@ -110,21 +190,31 @@ class KeyMap:
     """How a foreign layout becomes ours.
 
     Attributes:
-        rules: Renamings; the first that matches a key is used.
+        rules: Renamings and merges; the first that matches a key is used, on the way back too, so
+            that special patterns stand before general ones.
         dropped: Patterns of source keys that are not used, each with the reason.
         new: Patterns of our keys that the source does not bring, each with its initialisation.
         random: Those of them, beside the classifier, that leave the model untrained in part.
+        buffers: Renamings from keys that the source stores to buffers that we compute and do not
+            store; `convert` passes them over, `export` writes ours.
     """
 
-    rules: Sequence[Rule]
+    rules: Sequence[Rule | Merge]
     dropped: Mapping[str, str] = field(default_factory=dict)
     new: Mapping[str, str] = field(default_factory=dict)
     random: Sequence[str] = ()
+    buffers: Sequence[Rule] = ()
 
     @property
     def inflates(self) -> bool:
         """Whether any rule inflates kernels."""
-        return any(rule.inflate for rule in self.rules)
+        return any(isinstance(rule, Rule) and rule.inflate for rule in self.rules)
+
+    @property
+    def exports(self) -> bool:
+        """Whether there is a way back: the map neither drops, adds, copies nor inflates."""
+        copies = any(isinstance(rule, Rule) and rule.copies for rule in self.rules)
+        return not (self.dropped or self.new or copies or self.inflates)
 
     def convert(
         self,
@@ -159,56 +249,111 @@ class KeyMap:
         inflation: Inflation = "mean",
     ) -> tuple[dict[str, Tensor], Problems]:
         """As `convert`, but returns what is wrong beside what could be converted."""
-        converted: dict[str, Tensor] = {}
-        unknown: list[str] = []
-        wrong: list[str] = []
-        ranks: list[str] = []
+        fit = _Fit(shapes)
+        parts: dict[tuple[Merge, str], dict[int, str]] = {}
         for key, tensor in state.items():
             if any(_match(pattern, key) for pattern in self.dropped):
                 continue
-            rule = next((rule for rule in self.rules if rule.rename(key)), None)
-            targets = rule.rename(key) if rule else []
-            if rule is None or any(t not in shapes or t in converted for t in targets):
-                unknown.append(key)
+            if any(rule.rename(key) for rule in self.buffers):
                 continue
-            for target in targets:
-                value, shape = tensor, shapes[target]
-                if rule.inflate and tensor.ndim == 4 and len(shape) == 5:
-                    value = inflate_conv(tensor, num_frames=shape[2], mode=inflation)
-                if tuple(value.shape) != tuple(shape):
-                    wrong.append(f"{key} is {tuple(tensor.shape)}, {target} must be {tuple(shape)}")
-                if value.ndim != len(shape):
-                    ranks.append(key)
-                converted[target] = value.contiguous()
-        missing = [key for key in shapes if key not in converted and not self.is_new(key)]
-        return converted, Problems(tuple(unknown), tuple(missing), tuple(wrong), tuple(ranks))
+            rule, targets, place = self._rule_for(key)
+            if rule is None or any(target not in shapes for target in targets):
+                fit.unknown.append(key)
+            elif isinstance(rule, Merge):
+                parts.setdefault((rule, targets[0]), {})[place] = key
+            else:
+                for target in targets:
+                    value, shape = tensor, shapes[target]
+                    if rule.inflate and tensor.ndim == 4 and len(shape) == 5:
+                        value = inflate_conv(tensor, num_frames=shape[2], mode=inflation)
+                    fit.put(target, value, (key,), tensor.shape)
+        for (merge, target), keys in parts.items():
+            names = tuple(keys[index] for index in sorted(keys))
+            if len(names) < len(merge.sources):
+                fit.unknown.extend(names)
+                continue
+            try:
+                value = merge.joint.join([state[name] for name in names])
+            except RuntimeError as error:
+                fit.wrong.append(f"{' and '.join(names)} cannot be joined ({error})")
+                fit.ranks.extend(names)
+            else:
+                fit.put(target, value, names, value.shape)
+        done = fit.converted.keys()
+        missing = [key for key in shapes if key not in done and not self.is_new(key)]
+        problems = Problems(tuple(fit.unknown), tuple(missing), tuple(fit.wrong), tuple(fit.ranks))
+        return fit.converted, problems
+
+    def _rule_for(self, key: str) -> tuple[Rule | Merge | None, list[str], int]:
+        """The first rule that takes a key, the keys that it becomes, and its place in a merge."""
+        for rule in self.rules:
+            if isinstance(rule, Rule):
+                if targets := rule.rename(key):
+                    return rule, targets, 0
+            elif place := rule.place(key):
+                return rule, [place[1]], place[0]
+        return None, [], 0
 
     def is_new(self, key: str) -> bool:
         """Whether one of our keys is among those that the source does not bring."""
         return any(_match(pattern, key) for pattern in self.new)
 
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def export(
+        self, state: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Turn our state dict back into the foreign layout, bit for bit.
 
+        Args:
+            state: Our tensors by key.
+            buffers: What the model computes and does not store, by name, where the layout does.
+
         Raises:
-            ValueError: The map drops, adds, copies or inflates, so that there is no way back.
+            ValueError: The map drops, adds, copies or inflates, so that there is no way back, or
+                the layout has no place for a tensor.
         """
-        if self.dropped or self.new or any(rule.inflate or rule.copies for rule in self.rules):
+        if not self.exports:
             raise ValueError(
                 "This layout is that of an image model, which cannot hold a video model's weights."
             )
         exported: dict[str, Tensor] = {}
         unknown = []
         for key, tensor in state.items():
-            names = next((n for rule in self.rules if (n := rule.rename(key, reverse=True))), [])
-            if not names:
+            found = next((new for rule in self.rules if (new := rule.export(key, tensor))), {})
+            if not found:
                 unknown.append(key)
-            for name in names:
+            for name, value in found.items():
                 assert name not in exported, name
-                exported[name] = tensor.detach().contiguous()
+                exported[name] = value.detach().contiguous()
         if unknown:
             raise ValueError(f"The layout has no place for: {', '.join(unknown)}.")
+        for rule in self.buffers:
+            for key, tensor in (buffers or {}).items():
+                exported |= rule.export(key, tensor)
         return exported
+
+
+@dataclass(slots=True)
+class _Fit:
+    """What an attempt has converted, and what it could not."""
+
+    shapes: Mapping[str, Shape]
+    converted: dict[str, Tensor] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    ranks: list[str] = field(default_factory=list)
+
+    def put(self, target: str, value: Tensor, keys: tuple[str, ...], given: Shape) -> None:
+        """Take a tensor for one of our keys, unless another has it."""
+        if target in self.converted:
+            self.unknown.extend(keys)
+            return
+        shape = tuple(self.shapes[target])
+        if tuple(value.shape) != shape:
+            names = " and ".join(keys)
+            self.wrong.append(f"{names} is {tuple(given)}, {target} must be {shape}")
+        if value.ndim != len(shape):
+            self.ranks.extend(keys)
+        self.converted[target] = value.contiguous()
 
 
 IDENTITY = KeyMap((Rule("{part}", "{part}"),))

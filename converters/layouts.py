@@ -134,7 +134,8 @@ def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[st
         if record is None:
             raise ValueError("This module was not made by zoo.create; give its `name`.")
         name = str(record.architecture)
-    return _layout(registry.load(name), target).export(model.state_dict())
+    buffers = dict(model.named_buffers())
+    return _layout(registry.load(name), target).export(model.state_dict(), buffers)
 
 
 def detect(

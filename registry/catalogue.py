@@ -58,7 +58,7 @@ class Entry:
         """The builder arguments where neither weights nor a caller say otherwise."""
         return {
             "num_classes": self.architecture.num_classes,
-            "in_chans": 3,
+            "in_chans": len(self.architecture.preprocess.mean),
             "num_frames": self.architecture.sampling.num_frames,
             "img_size": self.architecture.preprocess.img_size,
         }

@@ -95,18 +95,23 @@ def preprocess_from_json(data: Mapping[str, Any]) -> Preprocess:
 
 
 def _weights_from_json(data: Mapping[str, Any]) -> Weights:
-    source = dict(data["source"])
-    kind = source.pop("kind")
     return Weights(
         **_plain(data)
         | {
-            "source": _SOURCES[kind](**_plain(source)),
+            "source": _source_from_json(data["source"]),
+            "mirrors": tuple(_source_from_json(item) for item in data["mirrors"]),
             "sampling": sampling_from_json(data["sampling"]),
             "preprocess": preprocess_from_json(data["preprocess"]),
             "metrics": tuple(Metric(**item) for item in data["metrics"]),
             "arguments": tuple((name, value) for name, value in data["arguments"]),
         }
     )
+
+
+def _source_from_json(data: Mapping[str, Any]) -> Any:
+    facts = dict(data)
+    kind = facts.pop("kind")
+    return _SOURCES[kind](**_plain(facts))
 
 
 def _plain(data: Mapping[str, Any]) -> dict[str, Any]:

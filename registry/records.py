@@ -114,7 +114,8 @@ class Preprocess:
             exact (height, width).
         interpolation: Resampling filter of the resize.
         antialias: Whether the filter widens when it shrinks a frame.
-        mean: Per channel, for pixels in [0, 1]; three of them, or one for gray frames.
+        mean: Per channel, for pixels in [0, 1]; three of them, one for gray frames, or two for
+            optical flow, which the caller computes.
         std: Per channel, likewise.
         channel_order: Order of the channels the weights were trained on.
     """
@@ -137,8 +138,8 @@ class Preprocess:
             raise ValueError(f"resize is a short side or (height, width), not {self.resize!r}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             numbers = all(isinstance(value, (int, float)) for value in values)
-            if len(values) not in (1, 3) or len(values) != len(self.mean) or not numbers:
-                raise ValueError(f"{name} holds a number a channel, 1 or 3, not {values!r}.")
+            if len(values) not in (1, 2, 3) or len(values) != len(self.mean) or not numbers:
+                raise ValueError(f"{name} holds a number a channel, 1 to 3, not {values!r}.")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0, not {self.std!r}.")
 
@@ -199,7 +200,8 @@ class UpstreamSource:
 
     Attributes:
         layout: Name of the key map that reads it, for instance `torchvision`.
-        url: Address of the file; empty where it is a file of `repo_id`.
+        url: Address of the file; empty where it is a file of `repo_id`. A page of Google Drive is
+            for browsers only: its file is fetched by hand.
         repo_id: Hub repository; empty where `url` is given.
         filename: Name of the file.
         revision: Commit of the Hub repository; empty for plain addresses.
@@ -217,6 +219,11 @@ class UpstreamSource:
         """Refuse a source without an address, or with two."""
         if bool(self.url) == bool(self.repo_id):
             raise ValueError(f"A source has either url or repo_id: {self}.")
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether the address is a page for people, which gives no program the file."""
+        return self.url.startswith("https://drive.google.com/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +263,8 @@ class Weights:
         arguments: Builder arguments these weights need beyond the architecture's defaults, as
             pairs of name and value.
         metrics: Published or measured figures.
+        mirrors: Other places where the same tensors were published, maybe in another layout; they
+            are asked in turn where `source` cannot be reached.
         note: What a user must know before choosing these weights.
     """
 
@@ -269,6 +278,7 @@ class Weights:
     preprocess: Preprocess
     arguments: tuple[tuple[str, Scalar], ...] = ()
     metrics: tuple[Metric, ...] = ()
+    mirrors: tuple[UpstreamSource, ...] = ()
     note: str = ""
 
 

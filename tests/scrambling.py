@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
 
 
 @torch.no_grad()
@@ -31,19 +32,21 @@ def scramble(model, clip, *, seed=0, keep=()):
             parameter.copy_(0.3 + 0.7 * torch.rand(parameter.shape, generator=rng))
         elif parameter.ndim == 1:
             parameter.add_(0.2 * noise(parameter))
-        elif name.endswith(("embed", "token")):
+        elif "pos_embed" in name or name.endswith(("embed", "token", "table")):
             parameter.copy_(0.2 * noise(parameter))
         else:
             fan_in = parameter[0].numel()
             parameter.copy_(noise(parameter) / fan_in**0.5)
-    norms = [module for module in model.modules() if isinstance(module, NORMS[:2])]
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
-    model.train()
-    model(torch.randn(clip.shape, generator=rng))
-    model.eval()
-    for norm in norms:
-        norm.momentum = 0.1
+    if norms:
+        model.train()
+        model(torch.randn(clip.shape, generator=rng))
+        model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
         norm.running_mean.add_(0.1 * norm.running_var.sqrt() * noise(norm.running_mean))
         norm.running_var.mul_(1 + 0.1 * torch.rand(norm.running_var.shape, generator=rng))
     return model

@@ -102,7 +102,7 @@ def _counted(name: str) -> Architecture:
     with torch.device("meta"):
         model = entry.builder(**entry.defaults).eval()
         side = preprocess.img_size
-        clip = torch.empty(1, 3, sampling.num_frames, side, side)  # (N, C, T, H, W)
+        clip = torch.empty(1, model.in_chans, sampling.num_frames, side, side)  # (N, C, T, H, W)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(clip)
     # torch counts a multiply-add as two operations, papers as one.

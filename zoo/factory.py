@@ -224,7 +224,7 @@ def _resolve(trained: ModelConfig, arguments: Mapping[str, Any]) -> ModelConfig:
 def _coloured(recipe: Preprocess, in_chans: int) -> Preprocess:
     """The recipe for gray frames if the model takes one channel, else for coloured ones."""
     wanted = 1 if in_chans == 1 else 3
-    if len(recipe.mean) == wanted:
+    if len(recipe.mean) in (wanted, in_chans):
         return recipe
     mean, std = (sum(values) / len(values) for values in (recipe.mean, recipe.std))
     return replace(recipe, mean=(mean,) * wanted, std=(std,) * wanted)

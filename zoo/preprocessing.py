@@ -40,6 +40,11 @@ def preprocess(
     from torchvision.transforms import functional as F
 
     clip = _checked(frames)
+    if len(recipe.mean) == 2:
+        raise ValueError(
+            "This model takes optical flow, two channels that frames do not hold; compute it and "
+            "call the model with float (N, 2, T, H, W)."
+        )
     if num_crops not in (1, 3):
         raise ValueError(
             f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[s
     source, name = weights.source, entry.architecture.name
     asked, inflation = f"{name}.{weights.tag}", None
     if isinstance(source, UpstreamSource):
-        state = _read_upstream(source, path.parent, asked)
+        state, source = _read_first((source, *weights.mirrors), path.parent, asked)
     else:
         assert isinstance(source, ImageSource)
         state, inflation = _read_image(source, path.parent, asked), source.inflation
@@ -133,6 +134,19 @@ def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[s
         },
     )
     return converted
+
+
+def _read_first(
+    sources: Sequence[UpstreamSource], folder: Path, asked: str
+) -> tuple[dict[str, Tensor], UpstreamSource]:
+    """The tensors from the first place that can be reached, and that place."""
+    failures = []
+    for source in sources:
+        try:
+            return _read_upstream(source, folder, asked), source
+        except ConnectionError as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def _read_upstream(source: UpstreamSource, folder: Path, asked: str) -> dict[str, Tensor]:
@@ -154,6 +168,11 @@ def _fetch_from_url(source: UpstreamSource, path: Path, asked: str) -> None:
     from huggingface_hub import constants
     from torch.hub import download_url_to_file
 
+    if source.by_hand:
+        raise ConnectionError(
+            f"The weights {asked!r} are offered to browsers only, at {source.url}; fetch the file "
+            f"there and give it, zoo.create({asked!r}, checkpoint=PATH)."
+        )
     if constants.HF_HUB_OFFLINE:
         raise _unreachable(asked, source.url, OSError("HF_HUB_OFFLINE is set"))
     try:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from converters import KeyMap, Rule
+from converters import QUERY_VALUE_BIAS, STACKED, TRANSPOSED, KeyMap, Merge, Rule
 
 MAP = KeyMap(
     (
@@ -84,3 +84,51 @@ def test_export_goes_back_and_refuses_where_there_is_no_way_back():
         MAP.export(ours)
     with pytest.raises(ValueError, match="no place for: tail"):
         plain.export({"tail": torch.zeros(1)})
+
+
+MERGING = KeyMap(
+    (
+        Merge(("{i}.q_bias", "{i}.v_bias"), "{i}.qkv.bias", QUERY_VALUE_BIAS),
+        Merge(tuple(f"{{i}}.{part}" for part in ("query", "key", "value")), "{i}.qkv", STACKED),
+        Merge(("proj",), "head.weight", TRANSPOSED),
+    ),
+    buffers=(Rule("{i}.relative_index", "{i}.index"),),
+)
+MERGED_SHAPES = {"0.qkv.weight": (6, 3), "0.qkv.bias": (6,), "head.weight": (2, 3)}
+
+
+def _parts():
+    parts = {f"0.{part}.weight": torch.randn(2, 3) for part in ("value", "key", "query")}
+    biases = {"0.v_bias": torch.randn(2), "0.q_bias": torch.randn(2)}
+    return {**parts, **biases, "proj": torch.randn(3, 2), "0.relative_index": torch.arange(4)}
+
+
+def test_parts_are_merged_in_the_rules_order_and_split_again():
+    state = _parts()
+    found = MERGING.convert(state, MERGED_SHAPES)
+    assert found.keys() == MERGED_SHAPES.keys()
+    assert torch.equal(found["0.qkv.weight"][:2], state["0.query.weight"])
+    assert torch.equal(found["0.qkv.weight"][4:], state["0.value.weight"])
+    assert torch.equal(found["0.qkv.bias"][:2], state["0.q_bias"])
+    assert not found["0.qkv.bias"][2:4].any()
+    assert torch.equal(found["head.weight"], state["proj"].t())
+    back = MERGING.export(found, {"0.index": torch.arange(4), "other": torch.zeros(1)})
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
+
+
+def test_an_incomplete_or_misshapen_merge_is_named():
+    state = _parts()
+    del state["0.key.weight"]
+    with pytest.raises(ValueError, match=r"unknown keys: 0\.query\.weight, 0\.value\.weight; miss"):
+        MERGING.convert(state, MERGED_SHAPES)
+    state = _parts() | {"0.key.weight": torch.randn(2, 5)}
+    with pytest.raises(ValueError, match=r"0\.query\.weight and .* cannot be joined"):
+        MERGING.convert(state, MERGED_SHAPES)
+
+
+def test_a_bias_that_the_layout_cannot_hold_is_refused():
+    found = MERGING.convert(_parts(), MERGED_SHAPES)
+    found["0.qkv.bias"][3] = 1.0
+    with pytest.raises(ValueError, match="no place for the keys' bias"):
+        MERGING.export(found)

@@ -229,7 +229,7 @@ def test_stale_missing_and_left_over_files_are_found_and_mended(checkout, capsys
         (lambda: replace(SAMPLING, num_frames=0), "num_frames is a whole number of 1 or more"),
         (lambda: replace(SAMPLING, fps=0), "fps is a number above 0 or None, not 0"),
         (lambda: replace(PREPROCESS, std=(1.0, 0.0, 1.0)), "std must be above 0"),
-        (lambda: replace(PREPROCESS, mean=(1.0, 0.0)), "mean holds a number a channel, 1 or 3"),
+        (lambda: replace(PREPROCESS, mean=(1.0,) * 4), "mean holds a number a channel, 1 to 3"),
         (lambda: replace(PREPROCESS, resize=(1, 2, 3)), "resize is a short side or"),
         (lambda: replace(METRIC, dataset=""), "A figure needs its dataset, split and who"),
         (lambda: replace(METRIC, num_clips=0), "num_clips is a whole number of 1 or more"),

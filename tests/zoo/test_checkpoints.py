@@ -142,7 +142,7 @@ def test_picture_weights_from_a_path_are_inflated_as_the_tag_says(tmp_path, tag)
         (lambda c: c["sampling"].update(rule="foo"), "rule is one of uniform, dense"),
         (lambda c: c["sampling"].update(average="foo"), "average is one of logits"),
         (lambda c: c["sampling"].update(num_frames="8"), "num_frames is a whole number"),
-        (lambda c: c["preprocess"].update(mean=[0.5, 0.5]), "mean holds a number a channel"),
+        (lambda c: c["preprocess"].update(mean=[0.5] * 4), "mean holds a number a channel"),
         (lambda c: c["preprocess"].update(std=[0.0, 1.0, 1.0]), "std must be above 0"),
         (lambda c: c.update(labels=["a", "b"]), "there are 2 labels for 7 classes"),
         (lambda c: c["arguments"].pop("in_chans"), "arguments must hold in_chans"),

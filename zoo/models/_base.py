@@ -33,6 +33,9 @@ class VideoModel(nn.Module, ABC):
         record: What `zoo.create` resolved; None for a module built by hand.
         classifier_name: Attribute that holds the last layer.
         stem_weights: Keys of the kernels that read the input channels.
+        num_prefix_tokens: Rows P before the patches in what a token family's `forward_features`
+            returns.
+        fixed_input: Whether other numbers of frames and sizes than the authors' are refused.
     """
 
     num_classes: int
@@ -43,6 +46,8 @@ class VideoModel(nn.Module, ABC):
     feature_info: list[dict[str, Any]]
     classifier_name: str = "head"
     stem_weights: tuple[str, ...]
+    num_prefix_tokens: int = 0
+    fixed_input: bool = False
     record: ModelConfig | None = None
 
     def forward(self, x: Tensor) -> Tensor:

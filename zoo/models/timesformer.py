@@ -207,6 +207,7 @@ class TimeSformer(VideoModel):
     """
 
     stem_weights = ("patch_embed.proj.weight",)
+    num_prefix_tokens = 1
 
     def __init__(
         self,
