@@ -19,7 +19,13 @@ from registry.records import (
     Weights,
 )
 
-__all__ = ["architecture_card", "family_table", "folder_card", "weights_table"]
+__all__ = [
+    "architecture_card",
+    "checkpoints_page",
+    "family_table",
+    "folder_card",
+    "weights_table",
+]
 
 _ORDER_TEXT = {
     "ignored": "The order of the frames is not seen: any shuffle gives the same logits.",
@@ -64,7 +70,7 @@ def _weights_lines(record: Weights) -> list[str]:
     facts = [
         ("trained on", str(record.data)),
         ("classes", str(record.num_classes) if record.num_classes else "none, the head is new"),
-        ("source", source_text(record.source)),
+        ("source", "; also ".join(map(source_text, (record.source, *record.mirrors)))),
         ("hash", _hash(record.source)),
         ("licence", str(record.licence)),
         ("arguments", f"`{arguments}`" if arguments else "the defaults"),
@@ -170,6 +176,43 @@ def family_table(architectures: Iterable[Architecture]) -> str:
         count = sum(len(item.weights) for item in members)
         rows.append(f"| {family} | {names} | {count} | {max(best)[1] if best else '–'} |")
     return "\n".join(rows) + "\n"
+
+
+def checkpoints_page(rows: Iterable[Mapping[str, str]]) -> str:
+    """Every public checkpoint in scope: its name here and its proof, or why it is refused.
+
+    Args:
+        rows: Values by column: `upstream`, `variant`, `dataset`, `weights` (our `name.tag`),
+            `refused` (the reason) and `proof` (the test).
+    """
+    rows = list(rows)
+    found = [row for row in rows if row["weights"]]
+    refused = [row for row in rows if not row["weights"]]
+    lines = [
+        "# Public checkpoints",
+        "",
+        "Made from `registry/checkpoints.csv` by `make generate`. The same tensors published twice "
+        "are one record with two sources.",
+        "",
+        f"{len(found)} of {len(rows)} have a record, a conversion and a test that compares with "
+        "the authors' own code.",
+        "",
+        "| upstream | checkpoint | trained on | here | proof |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found:
+        link = f"[{row['weights']}]({row['weights'].partition('.')[0]}.md)"
+        lines.append(
+            f"| {row['upstream']} | {row['variant']} | {row['dataset']} | {link} "
+            f"| `{row['proof']}` |"
+        )
+    lines += ["", "## Refused", "", "| upstream | checkpoint | trained on | reason |"]
+    lines += ["|---|---|---|---|"]
+    lines += [
+        f"| {row['upstream']} | {row['variant']} | {row['dataset']} | {row['refused']} |"
+        for row in refused
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def source_text(source: Source) -> str:

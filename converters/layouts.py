@@ -28,10 +28,12 @@ class Converted:
     Attributes:
         state: Tensors, sharing memory with the source where nothing had to be computed.
         keymap: The map that was used; its `new` names the keys that are left out.
+        layout: Its name.
     """
 
     state: dict[str, Tensor]
     keymap: KeyMap
+    layout: str = OWN_LAYOUT
 
 
 def convert(
@@ -111,7 +113,7 @@ def convert_unsized(
     if problems:
         name = entry.architecture.name
         raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
-    return Converted(converted, keymap), made_with
+    return Converted(converted, keymap, source), made_with
 
 
 def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from torch import Tensor
 
@@ -178,6 +179,8 @@ def _fetch_from_url(source: UpstreamSource, path: Path, asked: str) -> None:
     try:
         download_url_to_file(source.url, str(path), progress=sys.stderr.isatty())
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise _unreachable(asked, source.url, error) from error
 
 

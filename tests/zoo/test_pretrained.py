@@ -15,6 +15,7 @@ import torchvision
 from loopback import downloads, serving
 from scrambling import assert_close, random_clip, scramble
 
+import converters
 import registry
 import zoo
 from converters import read_checkpoint
@@ -251,3 +252,23 @@ def test_two_processes_that_ask_at_once_download_once(cache, upstream):
         assert all(process.returncode == 0 for process in running)
         assert len(outputs) == 1
         assert downloads(server) == {"/mc3_18.pth": 1}
+
+
+def test_a_mirror_is_asked_where_the_source_is_gone(cache, monkeypatch, upstream):
+    reference, content = upstream
+    with serving({"mirror/mc3_18.pth": content}) as server:
+        gone = f"{server.url}/gone.pth"
+        entry, record = _point_to(monkeypatch, "mc3_18", url=gone, sha256=_prefix(content))
+        mirror = dataclasses.replace(record.source, url=f"{server.url}/mirror/mc3_18.pth")
+        record = dataclasses.replace(record, mirrors=(mirror,))
+        found = load_weights(entry, record).state
+        assert [path for _, path in server.requests] == ["/gone.pth", "/mirror/mc3_18.pth"]
+    wanted = converters.convert(reference.state_dict(), name="mc3_18")
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+def test_an_address_for_browsers_is_not_fetched(cache, monkeypatch):
+    page = "https://drive.google.com/file/d/abc/view?usp=sharing"
+    _point_to(monkeypatch, "mc3_18", url=page)
+    with pytest.raises(ConnectionError, match=r"offered to browsers only, at https://drive.*PATH"):
+        zoo.create("mc3_18", pretrained=True)
