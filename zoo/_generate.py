@@ -73,8 +73,8 @@ def generated_files() -> dict[Path, str]:
 
 
 def checkpoints() -> list[dict[str, str]]:
-    """The rows of `registry/checkpoints.csv`: public checkpoints, and where each is found here."""
-    with (ROOT / "registry" / "checkpoints.csv").open(encoding="utf-8", newline="") as file:
+    """The rows of `MODEL_CARDS/checkpoints.csv`: public checkpoints, and where each is found here."""
+    with (ROOT / "MODEL_CARDS" / "checkpoints.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
