@@ -44,7 +44,7 @@ def scramble(model, clip, *, seed=0, keep=()):
     if norms:
         model.train()
         model(torch.randn(clip.shape, generator=rng))
-        model.eval()
+    model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.running_mean.add_(0.1 * norm.running_var.sqrt() * noise(norm.running_mean))
