@@ -191,8 +191,8 @@ def checkpoints_page(rows: Iterable[Mapping[str, str]]) -> str:
     lines = [
         "# Public checkpoints",
         "",
-        "Made from `MODEL_CARDS/checkpoints.csv` by `make generate`. The same tensors published twice "
-        "are one record with two sources.",
+        "Made from `MODEL_CARDS/checkpoints.csv` by `make generate`. The same tensors published "
+        "twice are one record with two sources.",
         "",
         f"{len(found)} of {len(rows)} have a record, a conversion and a test that compares with "
         "the authors' own code.",

@@ -73,7 +73,7 @@ def generated_files() -> dict[Path, str]:
 
 
 def checkpoints() -> list[dict[str, str]]:
-    """The rows of `MODEL_CARDS/checkpoints.csv`: public checkpoints, and where each is found here."""
+    """The rows of `MODEL_CARDS/checkpoints.csv`: public checkpoints, and their names here."""
     with (ROOT / "MODEL_CARDS" / "checkpoints.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
