@@ -33,7 +33,7 @@ def test_a_checkpoint_has_a_record_or_a_reason(row):
 @pytest.mark.parametrize("row", FOUND, ids=_name)
 def test_its_proof_exists(row):
     path, _, name = row["proof"].partition("::")
-    assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+    assert f"def {name.partition(chr(91))[0]}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row", FOUND, ids=_name)

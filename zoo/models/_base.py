@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from zoo.config import ModelConfig
 
 __all__ = ["StagedModel", "VideoModel"]
+
+Flow = TypeVar("Flow", Tensor, tuple[Tensor, Tensor])
 
 
 class VideoModel(nn.Module, ABC):
@@ -214,17 +216,23 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
             count.sub_(1)
 
 
-def run(module: nn.Module, x: Tensor, *, checkpointed: bool) -> Tensor:
-    """Call a module, keeping no activations of it if checkpointed and gradients are on."""
+def run(module: nn.Module, x: Flow, *, checkpointed: bool) -> Flow:
+    """Call a module, keeping no activations of it if checkpointed and gradients are on.
+
+    Args:
+        module: Gives what it takes: a tensor, or a tuple of them where there are pathways.
+        x: Its input.
+        checkpointed: Whether to compute it once more in the backward pass.
+    """
     if checkpointed and torch.is_grad_enabled():
-        out: Tensor = checkpoint(
+        out: Flow = checkpoint(
             module,
             x,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), _statistics_kept(module)),
         )
         return out
-    result: Tensor = module(x)
+    result: Flow = module(x)
     return result
 
 
