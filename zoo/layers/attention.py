@@ -40,14 +40,15 @@ class Mlp(nn.Module):
     Args:
         dim: Width D.
         hidden_dim: Width between the layers.
+        out_dim: Width D' that comes out; D unless given.
     """
 
-    def __init__(self, dim: int, *, hidden_dim: int) -> None:
+    def __init__(self, dim: int, *, hidden_dim: int, out_dim: int | None = None) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, L, D) to (N, L, D)."""
+        """Map (N, L, D) to (N, L, D')."""
         return self.fc2(self.act(self.fc1(x)))
