@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from converters.inflate import Inflation, inflate_conv
+from converters.inflate import Inflation, inflate_conv, inflate_patch_embed
 
 __all__ = [
     "IDENTITY",
@@ -41,17 +42,26 @@ class Rule:
         source: Pattern of the source's keys.
         target: Pattern of our keys.
         copies: Further patterns that receive the same tensor; `export` reads only `target`.
-        inflate: Whether 4-D kernels become the 5-D ones that the target expects.
+        inflate: Whether 4-D kernels become the 5-D ones that the target expects: those of a
+            convolution that slides (True), or of a patch embedding, which steps by its own length
+            and may be even (`tubelet`).
     """
 
     source: str
     target: str
     copies: tuple[str, ...] = ()
-    inflate: bool = False
+    inflate: bool | Literal["tubelet"] = False
 
     def rename(self, key: str) -> list[str]:
         """The keys of ours that a key becomes; empty where the pattern does not match."""
         return _rename(key, self.source, (self.target, *self.copies))
+
+    def fit(self, tensor: Tensor, shape: Shape, *, inflation: Inflation) -> Tensor:
+        """The tensor, extended along time where the rule says so and the shape asks for it."""
+        if self.inflate and tensor.ndim == 4 and len(shape) == 5:
+            extend = inflate_patch_embed if self.inflate == "tubelet" else inflate_conv
+            return extend(tensor, num_frames=shape[2], mode=inflation)
+        return tensor
 
     def export(self, key: str, tensor: Tensor) -> dict[str, Tensor]:
         """What one of our tensors becomes in the source's layout; empty without a match."""
@@ -208,7 +218,7 @@ class KeyMap:
     @property
     def inflates(self) -> bool:
         """Whether any rule inflates kernels."""
-        return any(isinstance(rule, Rule) and rule.inflate for rule in self.rules)
+        return any(isinstance(rule, Rule) and bool(rule.inflate) for rule in self.rules)
 
     @property
     def exports(self) -> bool:
@@ -263,9 +273,7 @@ class KeyMap:
                 parts.setdefault((rule, targets[0]), {})[place] = key
             else:
                 for target in targets:
-                    value, shape = tensor, shapes[target]
-                    if rule.inflate and tensor.ndim == 4 and len(shape) == 5:
-                        value = inflate_conv(tensor, num_frames=shape[2], mode=inflation)
+                    value = rule.fit(tensor, tuple(shapes[target]), inflation=inflation)
                     fit.put(target, value, (key,), tensor.shape)
         for (merge, target), keys in parts.items():
             names = tuple(keys[index] for index in sorted(keys))

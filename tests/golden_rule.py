@@ -31,7 +31,9 @@ def fill(state):
         place = torch.arange(tensor.numel(), dtype=torch.float64)
         wave = torch.sin(0.7 * place * place**0.5 + k).reshape(tensor.shape)
         last = name.rpartition(".")[2]
-        about_one = last == "running_var" or (last in ("weight", "gamma") and tensor.ndim == 1)
+        about_one = last == "running_var" or (
+            last in ("weight", "gamma", "scale") and tensor.ndim == 1
+        )
         table = tensor.ndim < 2 or last.endswith(("embed", "token", "table"))
         scale = 0.3 if table else 1.5 / tensor[0].numel() ** 0.5
         tensor.copy_(float(about_one) + scale * wave)

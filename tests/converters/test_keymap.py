@@ -132,3 +132,17 @@ def test_a_bias_that_the_layout_cannot_hold_is_refused():
     found["0.qkv.bias"][3] = 1.0
     with pytest.raises(ValueError, match="no place for the keys' bias"):
         MERGING.export(found)
+
+
+def test_a_tubelet_of_even_length_takes_the_picture_kernel_in_its_centre():
+    """Of a convolution that slides, an even kernel has no centre and is refused."""
+    kernel, shapes = torch.randn(4, 3, 8, 8), {"patch.weight": (4, 3, 2, 8, 8)}
+    tubelet = KeyMap((Rule("patch", "patch", inflate="tubelet"),))
+    found = tubelet.convert({"patch.weight": kernel}, shapes, inflation="center")["patch.weight"]
+    assert torch.equal(found[:, :, 1], kernel)
+    assert not found[:, :, 0].any()
+    found = tubelet.convert({"patch.weight": kernel}, shapes, inflation="mean")["patch.weight"]
+    assert torch.equal(found, (kernel / 2)[:, :, None].expand(-1, -1, 2, -1, -1))
+    sliding = KeyMap((Rule("patch", "patch", inflate=True),))
+    with pytest.raises(ValueError, match="has no centre"):
+        sliding.convert({"patch.weight": kernel}, shapes, inflation="center")

@@ -20,19 +20,17 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from converters import KeyMap, Rule, resize_spatial_table, resize_temporal_table
-from registry import (
-    UNKNOWN,
-    ImageSource,
-    Metric,
-    Paper,
-    Preprocess,
-    Sampling,
-    UpstreamSource,
-    Weights,
-    register_model,
-)
+from registry import Paper, register_model
 from zoo.layers import Attention, DropPath, Mlp, make_classifier
 from zoo.models._base import VideoModel, chosen_levels, run
+from zoo.models._timesformer_weights import (
+    DIVIDED,
+    DIVIDED_HR,
+    DIVIDED_L,
+    IN21K_INFLATED,
+    PREPROCESS,
+    SAMPLING,
+)
 
 if TYPE_CHECKING:
     from zoo.config import ModelConfig
@@ -40,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = [
     "TimeSformer",
     "timesformer_divided",
+    "timesformer_divided_hr",
+    "timesformer_divided_l",
     "timesformer_factorised",
     "timesformer_joint",
     "timesformer_space",
@@ -447,89 +447,20 @@ _PAPER = Paper(
     url="https://arxiv.org/abs/2102.05095",
     year=2021,
 )
-_SAMPLING = Sampling(
-    rule="span",
-    num_frames=8,
-    frame_stride=32,
-    fps=30.0,
-    num_clips=1,
-    num_crops=3,
-    average="logits",
-)
-_PREPROCESS = Preprocess(
-    img_size=224,
-    resize=224,
-    interpolation="bilinear",
-    antialias=False,
-    mean=(0.45, 0.45, 0.45),
-    std=(0.225, 0.225, 0.225),
-)
-
-
-def _trained(tag: str, data: str, labels: str, *, top1: float, top5: float) -> Weights:
-    """The record of a network that its authors trained on one of the Kinetics sets."""
-    protocol: dict[str, Any] = {
-        "dataset": labels,
-        "split": "validation",
-        "level": "video",
-        "num_clips": 1,
-        "num_crops": 3,
-        "measured_by": "the authors",
-    }
-    return Weights(
-        tag=tag,
-        source=UpstreamSource(
-            layout="transformers",
-            repo_id=f"facebook/timesformer-base-finetuned-{tag}",
-            filename="pytorch_model.bin",
-            revision=UNKNOWN,
-            sha256=UNKNOWN,
-        ),
-        licence="CC-BY-NC-4.0",
-        data=data,
-        num_classes=int(labels.removeprefix("kinetics")),
-        labels=labels,
-        sampling=_SAMPLING,
-        preprocess=_PREPROCESS,
-        metrics=(
-            Metric(name="top1", value=top1, **protocol),
-            Metric(name="top5", value=top5, **protocol),
-        ),
-    )
-
-
-_IN21K_INFLATED = Weights(
-    tag="in21k_inflated",
-    source=ImageSource(
-        library="timm",
-        model="vit_base_patch16_224.augreg_in21k",
-        layout="timm",
-        inflation=None,
-    ),
-    licence="Apache-2.0",
-    data="ImageNet-21k (pictures)",
-    num_classes=0,
-    labels=None,
-    sampling=_SAMPLING,
-    preprocess=replace(
-        _PREPROCESS,
-        resize=248,
-        interpolation="bicubic",
-        antialias=True,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    ),
-    note="A start for training: the classifier is new.",
-)
 _DIVIDED_LAYOUTS = {
     "transformers": TRANSFORMERS,
     "timesformer": TIMESFORMER,
     "timm": TIMM_DIVIDED,
 }
+_JOINT_LAYOUTS = {
+    "transformers": TRANSFORMERS_JOINT,
+    "timesformer": TIMESFORMER,
+    "timm": TIMM_JOINT,
+}
 _TINY: dict[str, Any] = {
     "num_classes": 7,
-    "sampling": replace(_SAMPLING, num_frames=4),
-    "preprocess": replace(_PREPROCESS, img_size=32, resize=32),
+    "sampling": replace(SAMPLING, num_frames=4),
+    "preprocess": replace(PREPROCESS, img_size=32, resize=32),
 }
 
 
@@ -537,15 +468,13 @@ def _tiny(pattern: Pattern, kwargs: dict[str, Any]) -> TimeSformer:
     return TimeSformer(pattern, 32, 2, 2, 8, **kwargs)
 
 
-@register_model(order="ignored", layouts={"timm": TIMM_SPACE}, **_TINY)
+@register_model(order="ignored", layouts={"timesformer": TIMESFORMER, "timm": TIMM_SPACE}, **_TINY)
 def test_timesformer_space(**kwargs: Any) -> TimeSformer:
     """Attention within frames, two narrow blocks, for tests."""
     return _tiny("space", kwargs)
 
 
-@register_model(
-    order="used", layouts={"transformers": TRANSFORMERS_JOINT, "timm": TIMM_JOINT}, **_TINY
-)
+@register_model(order="used", layouts=_JOINT_LAYOUTS, **_TINY)
 def test_timesformer_joint(**kwargs: Any) -> TimeSformer:
     """Joint attention, two narrow blocks, for tests."""
     return _tiny("joint", kwargs)
@@ -567,8 +496,8 @@ def test_timesformer_factorised(**kwargs: Any) -> TimeSformer:
     order="ignored",
     paper=_PAPER,
     num_classes=400,
-    weights=(_IN21K_INFLATED,),
-    layouts={"timm": TIMM_SPACE},
+    weights=(IN21K_INFLATED,),
+    layouts={"timesformer": TIMESFORMER, "timm": TIMM_SPACE},
 )
 def timesformer_space(**kwargs: Any) -> TimeSformer:
     """ViT-B/16 within each frame, class tokens averaged over time."""
@@ -579,8 +508,8 @@ def timesformer_space(**kwargs: Any) -> TimeSformer:
     order="used",
     paper=_PAPER,
     num_classes=400,
-    weights=(_IN21K_INFLATED,),
-    layouts={"transformers": TRANSFORMERS_JOINT, "timm": TIMM_JOINT},
+    weights=(IN21K_INFLATED,),
+    layouts=_JOINT_LAYOUTS,
 )
 def timesformer_joint(**kwargs: Any) -> TimeSformer:
     """ViT-B/16 over the patches of all frames at once."""
@@ -590,11 +519,7 @@ def timesformer_joint(**kwargs: Any) -> TimeSformer:
 @register_model(
     order="used",
     paper=_PAPER,
-    weights=(
-        _trained("k400", "Kinetics-400", "kinetics400", top1=77.9, top5=93.2),
-        _trained("k600", "Kinetics-600", "kinetics600", top1=79.1, top5=94.4),
-        _IN21K_INFLATED,
-    ),
+    weights=DIVIDED,
     layouts=_DIVIDED_LAYOUTS,
 )
 def timesformer_divided(**kwargs: Any) -> TimeSformer:
@@ -605,8 +530,30 @@ def timesformer_divided(**kwargs: Any) -> TimeSformer:
 @register_model(
     order="used",
     paper=_PAPER,
+    weights=DIVIDED_HR,
+    layouts=_DIVIDED_LAYOUTS,
+)
+def timesformer_divided_hr(**kwargs: Any) -> TimeSformer:
+    """timesformer_divided for 16 frames of 448 pixels."""
+    return TimeSformer("divided", **kwargs)
+
+
+@register_model(
+    order="used",
+    paper=_PAPER,
+    weights=DIVIDED_L,
+    layouts=_DIVIDED_LAYOUTS,
+)
+def timesformer_divided_l(**kwargs: Any) -> TimeSformer:
+    """timesformer_divided for 96 frames (64 of Something-Something)."""
+    return TimeSformer("divided", **kwargs)
+
+
+@register_model(
+    order="used",
+    paper=_PAPER,
     num_classes=400,
-    weights=(_IN21K_INFLATED,),
+    weights=(IN21K_INFLATED,),
     layouts={"timm": TIMM_FACTORISED},
 )
 def timesformer_factorised(**kwargs: Any) -> TimeSformer:

@@ -248,7 +248,7 @@ _SAMPLING = Sampling(
     fps=30.0,
     num_clips=5,
     num_crops=1,
-    average="logits",
+    average="probabilities",
 )
 _PREPROCESS = Preprocess(
     img_size=112,
