@@ -23,7 +23,11 @@ if TYPE_CHECKING:
         Rule,
     )
     from converters.layouts import convert, export
-    from converters.positions import resize_spatial_table, resize_temporal_table
+    from converters.positions import (
+        resize_clip_table,
+        resize_spatial_table,
+        resize_temporal_table,
+    )
 
 __all__ = [
     "QUERY_VALUE_BIAS",
@@ -43,6 +47,7 @@ __all__ = [
     "inflate_pos_embed",
     "read_checkpoint",
     "read_metadata",
+    "resize_clip_table",
     "resize_spatial_table",
     "resize_temporal_table",
     "write_safetensors",
@@ -72,6 +77,10 @@ __getattr__, __dir__ = lazy_names(
             "Rule",
         ),
         "converters.layouts": ("convert", "export"),
-        "converters.positions": ("resize_spatial_table", "resize_temporal_table"),
+        "converters.positions": (
+            "resize_clip_table",
+            "resize_spatial_table",
+            "resize_temporal_table",
+        ),
     },
 )

@@ -7,7 +7,35 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-__all__ = ["resize_spatial_table", "resize_temporal_table"]
+__all__ = ["resize_clip_table", "resize_spatial_table", "resize_temporal_table"]
+
+
+def resize_clip_table(
+    table: Tensor, *, old: tuple[int, int, int], new: tuple[int, int, int]
+) -> Tensor:
+    """Resample positions of whole clips from the grid they were trained on, trilinearly.
+
+    Args:
+        table: Positions, (1, t*h*w, D), time slowest.
+        old: Grid (t, h, w) the table was trained on.
+        new: Grid (t', h', w') that is wanted.
+
+    Returns:
+        Positions, (1, t'*h'*w', D), in the same dtype.
+
+    Raises:
+        ValueError: The table does not hold the old grid.
+    """
+    t, h, w = old
+    if table.shape[1] != t * h * w:
+        raise ValueError(
+            f"A table of shape {tuple(table.shape)} does not hold a grid of {t}x{h}x{w}."
+        )
+    if old == new:
+        return table
+    grid = rearrange(table.float(), "1 (t h w) d -> 1 d t h w", t=t, h=h)
+    grid = F.interpolate(grid, size=new, mode="trilinear")
+    return rearrange(grid, "1 d t h w -> 1 (t h w) d").to(table.dtype).contiguous()
 
 
 def resize_spatial_table(

@@ -9,6 +9,7 @@ from converters import (
     inflate_conv,
     inflate_patch_embed,
     inflate_pos_embed,
+    resize_clip_table,
     resize_spatial_table,
     resize_temporal_table,
 )
@@ -159,3 +160,16 @@ def test_the_middle_width_matches_the_full_kernels_parameters(in_c, out_c):
     weights = factorised.spatial.weight.numel() + factorised.temporal.weight.numel()
     assert full - per_channel < weights <= full
     assert middle_channels(64, 64) == 144  # Tran et al.'s and torchvision's first stage
+
+
+def test_clip_tables_are_linear_along_each_axis_and_spare_what_fits():
+    axes = torch.meshgrid(*(torch.arange(n) / n for n in (4, 6, 8)), indexing="ij")
+    table = torch.stack(axes, dim=-1).reshape(1, 4 * 6 * 8, 3)
+    found = resize_clip_table(table, old=(4, 6, 8), new=(8, 12, 4)).reshape(8, 12, 4, 3)
+    for axis, step in enumerate((1 / 8, 1 / 12, 1 / 4)):
+        line = found[..., axis].movedim(axis, 0)[1:-1]
+        assert torch.allclose(line.diff(dim=0), torch.full_like(line.diff(dim=0), step))
+        assert torch.allclose(line, line[:, :1, :1].expand_as(line))
+    assert resize_clip_table(table, old=(4, 6, 8), new=(4, 6, 8)) is table
+    with pytest.raises(ValueError, match="does not hold a grid of 4x6x6"):
+        resize_clip_table(table, old=(4, 6, 6), new=(8, 12, 4))

@@ -43,7 +43,7 @@ def test_every_parameter_gets_a_gradient(model):
         loss = loss + features.square().sum()
     loss.backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert silent == []
+    assert [n for n in silent if not n.startswith(model.pretraining_weights)] == []
 
 
 def test_two_passes_are_equal_and_a_batch_equals_its_items(model):
@@ -168,7 +168,7 @@ def test_checkpointing_changes_no_value_and_no_gradient(name):
         model(clip).square().sum().backward()
         hook.remove()
         calls.append(len(seen))
-        gradients.append([p.grad.clone() for p in model.parameters()])
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
         statistics.append([b.clone() for b in model.buffers()])
     assert calls[1] == 2 * calls[0]  # the backward pass computes it once more
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))

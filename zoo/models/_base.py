@@ -38,6 +38,8 @@ class VideoModel(nn.Module, ABC):
         num_prefix_tokens: Rows P before the patches in what a token family's `forward_features`
             returns.
         fixed_input: Whether other numbers of frames and sizes than the authors' are refused.
+        pretraining_weights: What the names of parameters begin with that `forward` does not
+            reach, because only pre-training uses them.
     """
 
     num_classes: int
@@ -50,6 +52,7 @@ class VideoModel(nn.Module, ABC):
     stem_weights: tuple[str, ...]
     num_prefix_tokens: int = 0
     fixed_input: bool = False
+    pretraining_weights: tuple[str, ...] = ()
     record: ModelConfig | None = None
 
     def forward(self, x: Tensor) -> Tensor:
