@@ -18,6 +18,7 @@ from registry import (
     UpstreamSource,
     Weights,
 )
+from zoo.models._notes import UNFILTERED, joined
 
 __all__ = ["DIVIDED", "DIVIDED_HR", "DIVIDED_L", "IN21K_INFLATED", "PREPROCESS", "SAMPLING"]
 
@@ -149,7 +150,7 @@ def _trained(
         metrics=tuple(
             Metric(name=name, value=value, **protocol) for name, value in figures.items()
         ),
-        note=note,
+        note=joined(note, UNFILTERED if hub else ""),
     )
 
 

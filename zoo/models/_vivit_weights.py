@@ -21,6 +21,7 @@ from registry import (
     UpstreamSource,
     Weights,
 )
+from zoo.models._notes import UNFILTERED, joined
 
 __all__ = [
     "K400",
@@ -242,7 +243,11 @@ K400 = Weights(
             sha256=UNKNOWN,
         ),
     ),
-    note="Converted from scenic's Flax checkpoint, which is under Apache-2.0.",
+    note=joined(
+        "Converted from scenic's Flax checkpoint, which is under Apache-2.0. The processor on the "
+        "Hub normalises twice, to -3 to 1; the recipe here is scenic's, -1 to 1.",
+        UNFILTERED,
+    ),
 )
 
 

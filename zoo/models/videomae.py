@@ -32,6 +32,7 @@ from registry import (
 )
 from zoo.layers import DropPath, Mlp, make_classifier
 from zoo.models._base import VideoModel, chosen_levels, run
+from zoo.models._notes import UNFILTERED, joined
 
 __all__ = [
     "Block",
@@ -488,7 +489,7 @@ def _trained(
             for name, value, where, about in figures
         ),
         mirrors=sources[1:],
-        note=note,
+        note=joined(note, UNFILTERED if sources[0].layout == "transformers" else ""),
     )
 
 
