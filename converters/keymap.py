@@ -207,6 +207,8 @@ class KeyMap:
         random: Those of them, beside the classifier, that leave the model untrained in part.
         buffers: Renamings from keys that the source stores to buffers that we compute and do not
             store; `convert` passes them over, `export` writes ours.
+        unread: Patterns of source keys that the source's own classifier never reads, each with the
+            reason; `convert` passes over those that are there, `export` leaves them out.
     """
 
     rules: Sequence[Rule | Merge]
@@ -214,6 +216,7 @@ class KeyMap:
     new: Mapping[str, str] = field(default_factory=dict)
     random: Sequence[str] = ()
     buffers: Sequence[Rule] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inflates(self) -> bool:
@@ -262,7 +265,7 @@ class KeyMap:
         fit = _Fit(shapes)
         parts: dict[tuple[Merge, str], dict[int, str]] = {}
         for key, tensor in state.items():
-            if any(_match(pattern, key) for pattern in self.dropped):
+            if any(_match(pattern, key) for pattern in (*self.dropped, *self.unread)):
                 continue
             if any(rule.rename(key) for rule in self.buffers):
                 continue

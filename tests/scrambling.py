@@ -30,7 +30,7 @@ def scramble(model, clip, *, seed=0, keep=()):
             continue
         if name in scales:
             parameter.copy_(0.3 + 0.7 * torch.rand(parameter.shape, generator=rng))
-        elif parameter.ndim == 1:
+        elif parameter.ndim < 2:
             parameter.add_(0.2 * noise(parameter))
         elif "pos_embed" in name or name.endswith(("embed", "token", "table")):
             parameter.copy_(0.2 * noise(parameter))

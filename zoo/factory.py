@@ -72,7 +72,9 @@ def create(
     }
     if isinstance(labels, str):
         raise ValueError(f"labels is a list of class names, not the text {labels!r}.")
-    if labels is not None and num_classes is None:
+    if labels is not None and num_classes not in (None, len(labels)):
+        raise ValueError(f"there are {len(labels)} labels for {num_classes} classes.")
+    if labels is not None:
         sizes["num_classes"] = len(labels)
     asked = {key: value for key, value in sizes.items() if value is not None} | overrides
     _check_sizes(asked)
@@ -88,9 +90,15 @@ def create(
             model, note = _from_file(entry, weights, Path(checkpoint), asked)
         else:
             model, note = _from_record(entry, weights, asked, load=bool(pretrained))
-    if labels is not None:
-        assert model.record is not None
-        model.record = replace(model.record, labels=tuple(labels))
+    assert model.record is not None
+    names = model.record.labels if labels is None else labels
+    if names is not None:
+        model.set_class_names(names)
+    elif model.reads_class_names and model.num_classes and (pretrained or checkpoint is not None):
+        note = (
+            f"The {model.num_classes} classes of {model.record.name!r} have no names, so that its "
+            f"logits mean nothing; give labels=[...] or call model.set_class_names([...])."
+        )
     if note:
         warnings.warn(note, stacklevel=2)
     return model
@@ -274,7 +282,8 @@ def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: Mod
     state, note = dict(found.state), ""
     classifier = [f"{model.classifier_name}.weight", f"{model.classifier_name}.bias"]
     other_classes = config.arguments["num_classes"] != trained.arguments["num_classes"]
-    new_head = other_classes or all(found.keymap.is_new(key) for key in classifier)
+    unnamed = other_classes or all(found.keymap.is_new(key) for key in classifier)
+    new_head = unnamed and not model.reads_class_names
     if new_head:
         state = {key: value for key, value in state.items() if key not in classifier}
         if model.num_classes:

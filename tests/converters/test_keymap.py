@@ -146,3 +146,14 @@ def test_a_tubelet_of_even_length_takes_the_picture_kernel_in_its_centre():
     sliding = KeyMap((Rule("patch", "patch", inflate=True),))
     with pytest.raises(ValueError, match="has no centre"):
         sliding.convert({"patch.weight": kernel}, shapes, inflation="center")
+
+
+def test_what_no_classifier_reads_is_passed_over_and_left_out():
+    keymap = KeyMap((Rule("a", "b"),), unread={"predictor.{i}": "reads no clip"})
+    state = {"a.weight": torch.ones(2), "predictor.0.weight": torch.ones(3)}
+    found = keymap.convert(state, {"b.weight": (2,)})
+    assert found.keys() == {"b.weight"}
+    assert keymap.convert({"a.weight": torch.ones(2)}, {"b.weight": (2,)}).keys() == {"b.weight"}
+    assert keymap.export(found).keys() == {"a.weight"}
+    with pytest.raises(ValueError, match="unknown keys: predictorx"):
+        keymap.convert({**state, "predictorx": torch.ones(1)}, {"b.weight": (2,)})

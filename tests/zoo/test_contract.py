@@ -62,7 +62,8 @@ def test_forward_is_features_then_head(model):
         pooled = model.forward_head(features, pre_logits=True)
         logits = model.forward_head(features)
         assert pooled.shape == (2, model.num_features)
-        assert torch.equal(model.get_classifier()(pooled), logits)
+        if not model.reads_class_names:  # which compare names with more than the pooled features
+            assert torch.equal(model.get_classifier()(pooled), logits)
         assert torch.equal(model(clip), logits)
 
 
@@ -194,7 +195,8 @@ def test_layer_decay_groups_cover_every_parameter(model):
         assert scales[key][0] == lowest
         norm = key.replace("conv.spatial", "conv.norm").replace("conv1", "bn1")
         assert scales.get(norm, (lowest,))[0] == lowest
-    assert scales[f"{model.classifier_name}.weight"][0] == highest
+    classifier = [name for name in scales if name.startswith(f"{model.classifier_name}.")]
+    assert {scales[name][0] for name in classifier} == {highest}
     for key in model.no_weight_decay():
         assert scales[key][1] == 0
     tables = {name for name in scales if name.endswith(("_embed", "_token"))}
@@ -212,7 +214,7 @@ def test_classifier_can_be_replaced_and_removed(model):
         model.reset_classifier(0)
         assert torch.equal(model(clip), pooled)
     model.double().reset_classifier(2)
-    assert model.get_classifier().weight.dtype == torch.float64
+    assert {p.dtype for p in model.get_classifier().parameters()} == {torch.float64}
 
 
 @pytest.mark.parametrize("name", NAMES)

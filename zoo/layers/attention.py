@@ -46,7 +46,7 @@ class Mlp(nn.Module):
     def __init__(self, dim: int, *, hidden_dim: int, out_dim: int | None = None) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
+        self.act: nn.Module = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
 
     def forward(self, x: Tensor) -> Tensor:

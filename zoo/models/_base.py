@@ -40,6 +40,7 @@ class VideoModel(nn.Module, ABC):
         fixed_input: Whether other numbers of frames and sizes than the authors' are refused.
         pretraining_weights: What the names of parameters begin with that `forward` does not
             reach, because only pre-training uses them.
+        reads_class_names: Whether the classifier is made of the classes' names.
     """
 
     num_classes: int
@@ -53,6 +54,7 @@ class VideoModel(nn.Module, ABC):
     num_prefix_tokens: int = 0
     fixed_input: bool = False
     pretraining_weights: tuple[str, ...] = ()
+    reads_class_names: bool = False
     record: ModelConfig | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,6 +123,20 @@ class VideoModel(nn.Module, ABC):
         self.num_classes = num_classes
         if self.record is not None:
             self.record = self.record.with_classes(num_classes, labels=None)
+
+    def set_class_names(self, names: Sequence[str]) -> None:
+        """Say what the classes are called, in index order; a model that reads names reads them.
+
+        Args:
+            names: One a class; a model that reads names takes any number of them.
+
+        Raises:
+            ValueError: There are more or fewer names than classes.
+        """
+        if len(names) != self.num_classes:
+            raise ValueError(f"There are {len(names)} names for {self.num_classes} classes.")
+        if self.record is not None:
+            self.record = self.record.with_classes(len(names), labels=tuple(names))
 
     def infer_arguments(self, state: Mapping[str, Tensor]) -> dict[str, int]:
         """The builder arguments that tensors at this model's keys were made with.
@@ -219,23 +235,25 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
             count.sub_(1)
 
 
-def run(module: nn.Module, x: Flow, *, checkpointed: bool) -> Flow:
+def run(module: nn.Module, x: Flow, *more: Tensor, checkpointed: bool) -> Flow:
     """Call a module, keeping no activations of it if checkpointed and gradients are on.
 
     Args:
         module: Gives what it takes: a tensor, or a tuple of them where there are pathways.
         x: Its input.
+        *more: What else it takes.
         checkpointed: Whether to compute it once more in the backward pass.
     """
     if checkpointed and torch.is_grad_enabled():
         out: Flow = checkpoint(
             module,
             x,
+            *more,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), _statistics_kept(module)),
         )
         return out
-    result: Flow = module(x)
+    result: Flow = module(x, *more)
     return result
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ from zoo.models._base import VideoModel, chosen_levels, run
 
 __all__ = ["SwinTransformer3D", "swin3d_b", "swin3d_s", "swin3d_t"]
 
-Window = tuple[int, int, int]
+Window: TypeAlias = tuple[int, int, int]
 _PATCH = (2, 4, 4)
 
 
@@ -610,7 +610,7 @@ SWIN3D_B = (
         published=(69.6, 92.7),
         arguments=(("window_frames", 16),),
         sampling=replace(_SAMPLING, rule="segments", frame_stride=1, num_clips=1),
-        note="The authors take each part's centre from rounded bounds, a frame off at times.",
+        note="The authors round the bounds of the parts, which moves a third of the frames by one.",
     ),
     _authors(
         "in22k_ft_k400_w16",
