@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         inflate_pos_embed,
     )
     from converters.keymap import (
+        POINTWISE,
         QUERY_VALUE_BIAS,
         STACKED,
         TRANSPOSED,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "POINTWISE",
     "QUERY_VALUE_BIAS",
     "STACKED",
     "TRANSPOSED",
@@ -68,6 +70,7 @@ __getattr__, __dir__ = lazy_names(
             "inflate_pos_embed",
         ),
         "converters.keymap": (
+            "POINTWISE",
             "QUERY_VALUE_BIAS",
             "STACKED",
             "TRANSPOSED",

@@ -17,6 +17,7 @@ from converters.inflate import Inflation, inflate_conv, inflate_patch_embed
 
 __all__ = [
     "IDENTITY",
+    "POINTWISE",
     "QUERY_VALUE_BIAS",
     "STACKED",
     "TRANSPOSED",
@@ -99,6 +100,11 @@ QUERY_VALUE_BIAS = Joint(_join_query_value, _split_query_value)
 """Biases of query and value alone, each (D,); that of the keys is zero in ours, (3*D,)."""
 TRANSPOSED = Joint(lambda parts: parts[0].t(), lambda whole, _: (whole.t(),))
 """One matrix with its two axes exchanged."""
+POINTWISE = Joint(
+    lambda parts: parts[0].reshape(len(parts[0]), -1),
+    lambda whole, _: (whole[:, :, None, None, None],),
+)
+"""The matrix of a linear layer, (D, C), that is a 1x1x1 convolution's (D, C, 1, 1, 1)."""
 
 
 @dataclass(frozen=True, slots=True)

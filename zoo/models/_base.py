@@ -221,7 +221,8 @@ def chosen_levels(indices: int | Sequence[int] | None, count: int) -> list[int]:
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Let no BatchNorm count the clips that a recomputation shows it a second time."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm3d) and m.training]
+    kinds = (nn.BatchNorm2d, nn.BatchNorm3d)
+    norms = [m for m in module.modules() if isinstance(m, kinds) and m.training]
     kept = [norm.momentum for norm in norms]
     counts = [n.num_batches_tracked for n in norms if n.num_batches_tracked is not None]
     for norm in norms:
