@@ -28,7 +28,7 @@ def scramble(model, clip, *, seed=0, keep=()):
     for name, parameter in model.named_parameters():
         if any(part in name for part in keep):
             continue
-        if name in scales:
+        if name in scales or parameter.ndim == 0:
             parameter.copy_(0.3 + 0.7 * torch.rand(parameter.shape, generator=rng))
         elif parameter.ndim < 2:
             parameter.add_(0.2 * noise(parameter))

@@ -9,7 +9,13 @@ from zoo._generate import checkpoints
 
 ROWS = checkpoints()
 FOUND = [row for row in ROWS if row["weights"]]
-REASONS = ("raw pickle", "needs a TensorFlow reader", "needs a Flax reader", "no public address")
+REASONS = (
+    "raw pickle",
+    "needs a TensorFlow reader",
+    "needs a Flax reader",
+    "no public address",
+    "a TorchScript program",
+)
 
 
 def _name(row):

@@ -5,6 +5,15 @@ from zoo.layers.classifier import make_classifier
 from zoo.layers.conv import Conv2Plus1D, InflatedConv3d, TemporalPadding, middle_channels
 from zoo.layers.drop_path import DropPath
 from zoo.layers.frame_pool import AttentionFramePool, FramePooling, make_frame_pool
+from zoo.layers.same_padding import pad_space, same_padding
+from zoo.layers.squeeze_excite import SqueezeExcite, divisible
+from zoo.layers.streaming import (
+    Stream,
+    StreamState,
+    frame_counts,
+    position_encoding,
+    running_mean,
+)
 from zoo.layers.temporal_shift import ShiftFill, TemporalShift
 
 __all__ = [
@@ -16,9 +25,18 @@ __all__ = [
     "InflatedConv3d",
     "Mlp",
     "ShiftFill",
+    "SqueezeExcite",
+    "Stream",
+    "StreamState",
     "TemporalPadding",
     "TemporalShift",
+    "divisible",
+    "frame_counts",
     "make_classifier",
     "make_frame_pool",
     "middle_channels",
+    "pad_space",
+    "position_encoding",
+    "running_mean",
+    "same_padding",
 ]
