@@ -38,5 +38,8 @@ def _no_network(monkeypatch):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache for converted weights."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    # The client copies the constant at its first import, which may have been earlier.
+    for module in ("constants", "utils._cache_assets"):
+        name = f"huggingface_hub.{module}.HF_ASSETS_CACHE"
+        monkeypatch.setattr(name, str(tmp_path / "assets"))
     return tmp_path / "assets"

@@ -20,7 +20,13 @@ def test_the_readme_fits_its_limit():
     assert TEXT.index("make demo") < TEXT.index("make test") < TEXT.index("## ")
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: PROGRAMS.get(block, Path("?")).stem)
+def _program(block):
+    """A program of the README; the one that trains is slow."""
+    name = PROGRAMS.get(block, Path("?")).stem
+    return pytest.param(block, id=name, marks=[pytest.mark.slow] if name == "finetune" else [])
+
+
+@pytest.mark.parametrize("block", [_program(block) for block in BLOCKS])
 def test_every_program_in_the_readme_is_an_example_that_runs(block, tmp_path):
     path = PROGRAMS[block]
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -58,7 +64,7 @@ def test_every_command_line_option_named_in_the_readme_exists():
             check=True,
             env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
         ).stdout
-        for command in ("list", "info", "predict")
+        for command in ("list", "info", "predict", "convert", "export")
     )
     assert options <= set(re.findall(r"--[a-z]+", helps))
     assert options

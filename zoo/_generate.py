@@ -113,7 +113,8 @@ def _counted(name: str) -> Architecture:
         side = preprocess.img_size
         clip = torch.empty(1, model.in_chans, sampling.num_frames, side, side)  # (N, C, T, H, W)
         with torch.no_grad():
-            model(clip)  # what is computed once for all clips is no cost of a view
+            if model.reads_class_names:
+                model(clip)  # names are encoded once for all clips, which is no cost of a view
             with FlopCounterMode(display=False) as counter:
                 model(clip)
     # torch counts a multiply-add as two operations, papers as one.

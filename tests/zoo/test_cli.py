@@ -61,7 +61,7 @@ def test_list_as_json(run):
 def test_list_without_a_match(run):
     code, out, err = run("list", "resnext")
     assert (code, out) == (1, "")
-    assert "no model named like 'resnext'; the families are framepool" in err
+    assert "no model named like 'resnext'; the families are c3d, csn, framepool" in err
 
 
 def test_info_tells_what_the_record_holds(run):

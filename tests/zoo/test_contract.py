@@ -1,6 +1,7 @@
 """The contract of DESIGN, over every family's test variant; a new family adds no code here."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -9,22 +10,39 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 import registry
 import zoo
 
-NAMES = registry.list_models("test_*")
+VARIANTS = registry.list_models("test_*")
+
+
+def _first_of_each_family():
+    """The variants, all but the first of a family slow."""
+    seen = set()
+    for name in VARIANTS:
+        family = registry.info(name).family
+        yield pytest.param(name, marks=[pytest.mark.slow] if family in seen else [])
+        seen.add(family)
+
+
+NAMES = list(_first_of_each_family())
 
 
 def _shape(model, n=2):
     return (n, model.in_chans, model.num_frames, model.img_size, model.img_size)
 
 
-@pytest.fixture(params=NAMES)
-def model(request):
+@cache
+def _scrambled(name):
     torch.manual_seed(0)
-    made = zoo.create(request.param)
+    made = zoo.create(name)
     return scramble(made, torch.zeros(_shape(made, 4)))
 
 
+@pytest.fixture(params=NAMES)
+def model(request):
+    return copy.deepcopy(_scrambled(request.param))
+
+
 def test_every_family_has_a_test_variant():
-    tested = {registry.info(name).family for name in NAMES}
+    tested = {registry.info(name).family for name in VARIANTS}
     assert tested == {registry.info(name).family for name in registry.list_models()}
 
 
@@ -151,9 +169,7 @@ def test_save_and_load_give_equal_values(model, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_checkpointing_changes_no_value_and_no_gradient(name):
-    torch.manual_seed(0)
-    model = zoo.create(name)
-    scramble(model, torch.zeros(_shape(model, 4)))
+    model = copy.deepcopy(_scrambled(name))
     clip = random_clip(_shape(model), seed=1)
     gradients, statistics, calls = [], [], []
     last = model.get_submodule(model.feature_info[-1]["module"])
@@ -266,11 +282,10 @@ def test_no_frames_are_refused(model):
         model(torch.randn(1, 3, 0, model.img_size, model.img_size))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
 def test_exports_with_a_dynamic_batch(name):
-    torch.manual_seed(0)
-    model = zoo.create(name)
-    scramble(model, torch.zeros(_shape(model, 4)))
+    model = copy.deepcopy(_scrambled(name))
     batch = torch.export.Dim("batch", min=1, max=64)
     exported = torch.export.export(
         model, (torch.randn(_shape(model)),), dynamic_shapes=({0: batch},), strict=False

@@ -8,6 +8,7 @@ from scrambling import assert_close, assert_listens
 import converters
 import zoo
 
+pytestmark = pytest.mark.slow
 RECORD = golden("csn")
 
 

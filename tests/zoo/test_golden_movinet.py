@@ -16,6 +16,10 @@ from zoo.layers import same_padding
 
 RECORDED = golden("movinet")["models"]
 DEEP = golden("movinet")["deep"]
+SIZED = [
+    pytest.param(name, marks=[] if name.startswith("test") else [pytest.mark.slow])
+    for name in RECORDED
+]
 
 
 def _filled(shapes):
@@ -31,7 +35,7 @@ def _converted(name, shapes):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", SIZED)
 def test_the_ports_weights_give_its_logits_at_even_and_odd_sizes(name):
     model = _converted(name, RECORDED[name]["shapes"])
     for record in RECORDED[name]["logits"]:
@@ -62,7 +66,7 @@ def test_pieces_of_a_stream_give_the_ports_logits():
         assert_close(logits, torch.tensor(record["value"]))
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", SIZED)
 def test_export_gives_the_ports_layout_back(name):
     state = _filled(RECORDED[name]["shapes"])
     exported = converters.export(

@@ -40,6 +40,7 @@ def test_the_record_shows_the_figures_of_the_training_report(name):
         assert f"{report['order_blind_ceiling']} %" in record.note
 
 
+@pytest.mark.slow
 def test_r2p1d_nano_names_drawn_motion_and_framepool_nano_cannot_tell_its_sense():
     dataset = MotionClips(180, seed=77)
     clips, labels = zip(*(dataset[index] for index in range(len(dataset))), strict=True)
