@@ -5,6 +5,9 @@ import random
 import socket
 import tempfile
 
+# Two workers with two threads each wait for one another most of the time; read by torch, and by
+# the programs that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 # Read by huggingface_hub when it is imported, so it must come first.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="videozoo-tests-")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -10,19 +10,7 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 import registry
 import zoo
 
-VARIANTS = registry.list_models("test_*")
-
-
-def _first_of_each_family():
-    """The variants, all but the first of a family slow."""
-    seen = set()
-    for name in VARIANTS:
-        family = registry.info(name).family
-        yield pytest.param(name, marks=[pytest.mark.slow] if family in seen else [])
-        seen.add(family)
-
-
-NAMES = list(_first_of_each_family())
+NAMES = registry.list_models("test_*")
 
 
 def _shape(model, n=2):
@@ -42,7 +30,7 @@ def model(request):
 
 
 def test_every_family_has_a_test_variant():
-    tested = {registry.info(name).family for name in VARIANTS}
+    tested = {registry.info(name).family for name in NAMES}
     assert tested == {registry.info(name).family for name in registry.list_models()}
 
 
@@ -283,7 +271,7 @@ def test_no_frames_are_refused(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_exports_with_a_dynamic_batch(name):
     model = copy.deepcopy(_scrambled(name))
     batch = torch.export.Dim("batch", min=1, max=64)
