@@ -73,6 +73,8 @@ def _weights_lines(record: Weights) -> list[str]:
         ("source", "; also ".join(map(source_text, (record.source, *record.mirrors)))),
         ("hash", _hash(record.source)),
         ("licence", str(record.licence)),
+        ("parameters", _millions(record)),
+        ("GFLOPs a view", _gflops(record)),
         ("arguments", f"`{arguments}`" if arguments else "the defaults"),
         ("frames", sampling_text(record.sampling)),
         ("pixels", preprocess_text(record.preprocess)),
@@ -139,20 +141,20 @@ def weights_table(architectures: Iterable[Architecture]) -> str:
     ]
     for architecture in sorted(architectures, key=lambda item: natural_key(item.name)):
         link = f"({architecture.name}.md)"
-        counts = f"{_millions(architecture)} | {_gflops(architecture)}"
         for record in architecture.weights:
             sampling, views = record.sampling, "–"
             if record.metrics:
                 views = f"{record.metrics[0].num_clips}x{record.metrics[0].num_crops}"
             rows.append(
                 f"| [{architecture.name}.{record.tag}]{link} | {_frames(sampling)} "
-                f"| {record.preprocess.img_size} | {views} | {counts} | {_top1(record)} "
-                f"| {record.licence} |"
+                f"| {record.preprocess.img_size} | {views} | {_millions(record)} "
+                f"| {_gflops(record)} | {_top1(record)} | {record.licence} |"
             )
         if not architecture.weights:
             rows.append(
                 f"| [{architecture.name}]{link} | {_frames(architecture.sampling)} "
-                f"| {architecture.preprocess.img_size} | – | {counts} | – | no weights |"
+                f"| {architecture.preprocess.img_size} | – | {_millions(architecture)} "
+                f"| {_gflops(architecture)} | – | no weights |"
             )
     return "\n".join(rows) + "\n"
 
@@ -282,12 +284,12 @@ def _top1(record: Weights) -> str:
     return next((f"{m.value:g} ({m.dataset})" for m in record.metrics if m.name == "top1"), "–")
 
 
-def _millions(architecture: Architecture) -> str:
-    return "–" if architecture.params is None else f"{architecture.params / 1e6:.2f} M"
+def _millions(counted: Architecture | Weights) -> str:
+    return "–" if counted.params is None else f"{counted.params / 1e6:.2f} M"
 
 
-def _gflops(architecture: Architecture) -> str:
-    return "–" if architecture.gflops is None else f"{architecture.gflops:.2f}"
+def _gflops(counted: Architecture | Weights) -> str:
+    return "–" if counted.gflops is None else f"{counted.gflops:.2f}"
 
 
 def _input(sampling: Sampling, preprocess: Preprocess) -> str:

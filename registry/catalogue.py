@@ -308,9 +308,22 @@ def info(name: str) -> Architecture:
     indexed = read_index().get(name)
     if name in _registered:
         architecture = _registered[name].architecture
-        counted = {key: indexed[key] for key in ("params", "gflops")} if indexed else {}
-        return replace(architecture, **counted)
+        return _with_counts(architecture, indexed) if indexed else architecture
     return architecture_from_json(indexed) if indexed else load(name).architecture
+
+
+def _with_counts(architecture: Architecture, indexed: Mapping[str, Any]) -> Architecture:
+    """A record as its family registers it, with what was counted when the index was written."""
+
+    def counts(data: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: data[key] for key in ("params", "gflops")}
+
+    by_tag = {item["tag"]: item for item in indexed["weights"]}
+    weights = tuple(
+        replace(record, **counts(by_tag[record.tag])) if record.tag in by_tag else record
+        for record in architecture.weights
+    )
+    return replace(architecture, weights=weights, **counts(indexed))
 
 
 def load(name: str) -> Entry:

@@ -266,6 +266,8 @@ class Weights:
         mirrors: Other places where the same tensors were published, maybe in another layout; they
             are asked in turn where `source` cannot be reached.
         note: What a user must know before choosing these weights.
+        params: Parameters, counted on the module that these weights fill; None until counted.
+        gflops: Multiply-adds of one view at its frames and size, 10^9; None until counted.
     """
 
     tag: str
@@ -280,6 +282,8 @@ class Weights:
     metrics: tuple[Metric, ...] = ()
     mirrors: tuple[UpstreamSource, ...] = ()
     note: str = ""
+    params: int | None = None
+    gflops: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

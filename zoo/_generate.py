@@ -12,6 +12,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,6 +22,7 @@ from converters.cards import architecture_card, checkpoints_page, family_table, 
 from registry.index import to_json
 from registry.names import natural_key
 from registry.records import Architecture
+from zoo.pretrained import trained_arguments
 
 __all__ = ["checkpoints", "generated_files", "main"]
 
@@ -104,23 +106,37 @@ def _import_families() -> list[str]:
 
 
 def _counted(name: str) -> Architecture:
-    """The record with parameters and multiply-adds counted on the module at its defaults."""
+    """The record with parameters and multiply-adds, at its defaults and for each of its weights."""
     entry = registry.load(name)
-    architecture = entry.architecture
-    sampling, preprocess = architecture.sampling, architecture.preprocess
+    known: dict[tuple[tuple[str, Any], ...], tuple[int, float]] = {}
+
+    def count(arguments: dict[str, Any]) -> dict[str, Any]:
+        key = tuple(sorted(arguments.items()))
+        if key not in known:
+            known[key] = _count(entry, arguments)
+        return dict(zip(("params", "gflops"), known[key], strict=True))
+
+    weights = tuple(
+        replace(record, **count({**entry.defaults, **trained_arguments(record)}))
+        for record in entry.architecture.weights
+    )
+    return replace(entry.architecture, weights=weights, **count(entry.defaults))
+
+
+def _count(entry: registry.Entry, arguments: dict[str, Any]) -> tuple[int, float]:
+    """Parameters of a module, and 10^9 multiply-adds of one clip."""
     with torch.device("meta"):
-        model = entry.builder(**entry.defaults).eval()
-        side = preprocess.img_size
-        clip = torch.empty(1, model.in_chans, sampling.num_frames, side, side)  # (N, C, T, H, W)
+        model = entry.build(**arguments).eval()
+        side = arguments["img_size"]
+        clip = torch.empty(1, model.in_chans, arguments["num_frames"], side, side)
         with torch.no_grad():
             if model.reads_class_names:
                 model(clip)  # names are encoded once for all clips, which is no cost of a view
             with FlopCounterMode(display=False) as counter:
                 model(clip)
-    # torch counts a multiply-add as two operations, papers as one.
-    gflops = round(counter.get_total_flops() / 2e9, 3)
     params = sum(parameter.numel() for parameter in model.parameters())
-    return replace(architecture, params=params, gflops=gflops)
+    # torch counts a multiply-add as two operations, papers as one.
+    return params, round(counter.get_total_flops() / 2e9, 3)
 
 
 if __name__ == "__main__":

@@ -120,9 +120,18 @@ def test_what_is_written_of_a_source_tells_its_form():
 def test_an_indexed_record_is_the_one_that_its_family_registers(name):
     indexed = index.architecture_from_json(index.read_index()[name])
     registered = registry.load(name).architecture
-    assert replace(indexed, params=None, gflops=None) == registered
+    bare = tuple(replace(item, params=None, gflops=None) for item in indexed.weights)
+    assert replace(indexed, params=None, gflops=None, weights=bare) == registered
     assert (indexed.name, indexed.module) == (name, registry.load(name).builder.__module__)
     assert through_json(indexed) == indexed
+
+
+def test_weights_are_counted_at_their_own_frames_and_size():
+    found = {record.tag: record for record in registry.info("slow_r50").weights}
+    assert found["k400_4x16"].gflops == pytest.approx(found["k400"].gflops / 2, rel=1e-3)
+    assert found["ssv2"].params < found["k400"].params
+    mvit = {record.tag: record for record in registry.info("mvit_v1_b").weights}
+    assert mvit["k400_32x3"].gflops > 2 * mvit["k400"].gflops
 
 
 # Counted by torchvision on its own models and published with their weights.
