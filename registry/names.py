@@ -8,9 +8,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-__all__ = ["SCHEMES", "ModelName", "did_you_mean", "matches", "natural_key", "parse_name"]
+__all__ = [
+    "LIFTING",
+    "SCHEMES",
+    "ModelName",
+    "did_you_mean",
+    "matches",
+    "natural_key",
+    "parse_name",
+]
 
-SCHEMES = ("local-dir",)
+LIFTING = ("framepool", "tsm", "i3d", "r2p1d", "divided", "joint", "factorised")
+"""Ways of turning an image model of timm into a video model; each is a scheme."""
+
+SCHEMES = ("local-dir", *LIFTING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.factory import create
     from zoo.folder import save
     from zoo.layers import Conv2Plus1D
+    from zoo.lifting import LiftedModel, inflate
     from zoo.models._base import StagedModel, VideoModel
     from zoo.models.framepool import FramePool
     from zoo.prediction import Prediction, predict
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Conv2Plus1D",
     "FramePool",
+    "LiftedModel",
     "Prediction",
     "StagedModel",
     "Video",
     "VideoModel",
     "create",
+    "inflate",
     "info",
     "iter_clips",
     "list_models",
@@ -46,6 +49,7 @@ __getattr__, __dir__ = lazy_names(
         "zoo.factory": ("create",),
         "zoo.folder": ("save",),
         "zoo.layers": ("Conv2Plus1D",),
+        "zoo.lifting": ("LiftedModel", "inflate"),
         "zoo.models._base": ("StagedModel", "VideoModel"),
         "zoo.models.framepool": ("FramePool",),
         "zoo.prediction": ("Prediction", "predict"),

@@ -8,16 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import registry
 from converters.checkpoint import read_checkpoint
 from converters.inflate import adapt_in_chans
 from converters.keymap import IDENTITY, Problems
 from converters.layouts import Converted, convert_unsized
 from registry.index import to_json
-from registry.names import ModelName, parse_name
+from registry.names import LIFTING, ModelName, parse_name
 from registry.records import UNKNOWN, ImageSource, Preprocess, Weights
 from zoo.config import ModelConfig
 from zoo.folder import read_folder
+from zoo.lifting import build_again, create_lifted
 from zoo.models._base import VideoModel
 from zoo.preprocessing import resized
 from zoo.pretrained import load_weights, trained_arguments
@@ -80,8 +83,12 @@ def create(
     _check_sizes(asked)
     parsed = parse_name(name)
     _check_weights(parsed, pretrained, checkpoint)
-    if parsed.scheme:
+    if parsed.scheme == "local-dir":
         model, note = _from_folder(Path(parsed.target), asked)
+    elif parsed.scheme:
+        model, note = create_lifted(
+            parsed.scheme, parsed.target, asked, pretrained=bool(pretrained)
+        )
     else:
         tag = _tag(name, parsed.tag, pretrained)
         entry = registry.load(parsed.target)
@@ -123,7 +130,13 @@ def _check_weights(
             f"Both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} are given; weights "
             f"come from one of them."
         )
-    if parsed.scheme and (pretrained or checkpoint is not None):
+    if parsed.scheme in LIFTING:
+        if checkpoint is not None or isinstance(pretrained, str):
+            raise ValueError(
+                f"'{parsed.scheme}:{parsed.target}' takes the weights that timm has for the name; "
+                f"give pretrained=True, or timm's own 'local-dir:PATH' behind the scheme."
+            )
+    elif parsed.scheme and (pretrained or checkpoint is not None):
         raise ValueError(
             f"'{parsed.scheme}:{parsed.target}' brings its own weights; leave out pretrained and "
             f"checkpoint."
@@ -140,8 +153,21 @@ def _check_sizes(asked: Mapping[str, Any]) -> None:
 def _from_folder(folder: Path, asked: Mapping[str, Any]) -> tuple[VideoModel, str]:
     """A model that `zoo.save` wrote."""
     config, state = read_folder(folder)
+    if ":" in config.architecture:
+        return _lift_again(config, state, asked)
     entry = registry.load(config.architecture)
     return _build(entry, config, asked, lambda: Converted(state, IDENTITY))
+
+
+def _lift_again(
+    config: ModelConfig, state: dict[str, Tensor], asked: Mapping[str, Any]
+) -> tuple[VideoModel, str]:
+    """A lifted image model that `zoo.save` wrote."""
+    wanted = _resolve(config, {**config.arguments, **asked})
+    model = build_again(wanted)
+    note = _load(model, Converted(state, IDENTITY), wanted, config)
+    model.record = wanted
+    return model.eval(), note
 
 
 def _from_record(
@@ -280,7 +306,8 @@ def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: Mod
         What the user must be told, or an empty text.
     """
     state, note = dict(found.state), ""
-    classifier = [f"{model.classifier_name}.weight", f"{model.classifier_name}.bias"]
+    heads = getattr(model, "classifier_names", (model.classifier_name,))
+    classifier = [f"{head}.{key}" for head in heads for key in ("weight", "bias")]
     other_classes = config.arguments["num_classes"] != trained.arguments["num_classes"]
     unnamed = other_classes or all(found.keymap.is_new(key) for key in classifier)
     new_head = unnamed and not model.reads_class_names

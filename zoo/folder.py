@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import registry
 from converters.cards import folder_card
 from converters.checkpoint import read_checkpoint, replacing, save_tensors
 from converters.layouts import VERSION
 from zoo.config import ModelConfig
+from zoo.lifting import build_again, lifted_architecture
 
 if TYPE_CHECKING:
     from zoo.models._base import VideoModel
@@ -50,9 +51,9 @@ def save(model: VideoModel, path: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = model.state_dict()
     _check_state(state, config)
-    card = folder_card(
-        registry.info(config.architecture), config.to_json(), title=folder.resolve().name
-    )
+    lifted = ":" in config.architecture
+    facts_of = lifted_architecture(config) if lifted else registry.info(config.architecture)
+    card = folder_card(facts_of, config.to_json(), title=folder.resolve().name)
     # All three are written beside their names before the first one is renamed: a full disk leaves
     # what was there.
     with replacing(folder / "model.safetensors", folder / "config.json", folder / "README.md") as (
@@ -79,7 +80,7 @@ def save(model: VideoModel, path: str | Path) -> Path:
 def _check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
     """Refuse a module that was changed so that its record no longer builds it."""
     with torch.device("meta"):
-        expected = registry.load(config.architecture).build(**config.arguments).state_dict()
+        expected = _build(config).state_dict()
     wrong = list(state.keys() ^ expected.keys())
     wrong += [k for k in state.keys() & expected.keys() if state[k].shape != expected[k].shape]
     if wrong:
@@ -88,6 +89,15 @@ def _check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
             f"loaded again; it differs in {', '.join(sorted(wrong))}. A new head is set with "
             f"model.reset_classifier(K)."
         )
+
+
+def _build(config: ModelConfig) -> nn.Module:
+    """The module that a record describes."""
+    if ":" in config.architecture:
+        return build_again(config)
+    model = registry.load(config.architecture).build(**config.arguments)
+    assert isinstance(model, nn.Module)
+    return model
 
 
 def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

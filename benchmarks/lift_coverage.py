@@ -1,0 +1,286 @@
+"""Which of timm's architectures each lifting method covers, proved on a still clip.
+
+python benchmarks/lift_coverage.py --out build/coverage.jsonl
+    measures, and goes on where it left off
+python benchmarks/lift_coverage.py --out build/coverage.jsonl --table benchmarks/lift_coverage.md
+    writes the table
+
+Every architecture is built with scrambled weights (noise on every parameter, BatchNorm statistics
+from a pass on noise) and lifted by every method; a still clip of four frames must give the
+picture's logits to 1e-4 of the largest, and another picture must give logits that differ by 1 %,
+else nothing is proved. Architectures above `--largest` million parameters are checked with the
+largest smaller one of the same file and class, and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import copy
+import json
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from registry.names import LIFTING
+from zoo.lifting import LiftedModel, RefusedError, inflate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from scrambling import scramble
+
+FRAMES = 4
+TOLERANCE = 1e-4
+SIDES = (64, 96, 112, 128)
+
+
+def logits(output: Any) -> Tensor:
+    """The logits of an image model, of whatever form (N, K)."""
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def build(name: str) -> tuple[nn.Module, int]:
+    """An architecture with scrambled weights, at the smallest side of pictures that it takes.
+
+    The layers are the same at every size; small pictures let all of timm be measured.
+    """
+    for side in SIDES:
+        for arguments in ({"img_size": side}, {}):
+            try:
+                torch.manual_seed(0)
+                image = timm.create_model(name, **arguments)
+                scramble(image, torch.zeros(2, 3, side, side))
+                with torch.no_grad():
+                    image(torch.zeros(1, 3, side, side))
+            except Exception:  # noqa: BLE001, S112 -- this size is not for this model
+                continue
+            return image, side
+    torch.manual_seed(0)
+    image = timm.create_model(name)
+    side = image.pretrained_cfg["input_size"][-1]
+    return scramble(image, torch.zeros(2, 3, side, side)), side
+
+
+def measure(name: str) -> dict[str, Any]:
+    """What each method makes of one architecture."""
+    row: dict[str, Any] = {"name": name}
+    try:
+        image, side = build(name)
+        row |= {"side": side, "convolutional": has_wide_convolution(image)}
+        row["patch_convolutions"] = has_patch_convolution(image)
+        pictures = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            want, other = logits(image(pictures))
+        row["listens"] = relative(other, want)
+    except Exception as error:  # noqa: BLE001 -- one model's failure is a result of this script
+        return row | {"unusable": f"{type(error).__name__}: {str(error)[:160]}"}
+    for method in LIFTING:
+        result = lift(image, method, pictures[:1])
+        if result.startswith("wrong"):  # rounding, or a wrong answer? Doubles tell.
+            result = lift(copy.deepcopy(image).double(), method, pictures[:1].double())
+            result += " in float64"
+        row[method] = result
+    return row
+
+
+def lift(image: nn.Module, method: str, picture: Tensor) -> str:
+    """`exact E`, `wrong E`, `refused REASON` or `failed REASON`."""
+    clip = picture[:, :, None].expand(-1, -1, FRAMES, -1, -1)
+    try:
+        model = inflate(copy.deepcopy(image), method=method, num_frames=FRAMES).eval()
+        with torch.no_grad():
+            error = relative(model(clip)[0], logits(image(picture))[0])
+            heard = hears_order(model, clip)
+    except RefusedError as error_:
+        reason = str(error_).partition(": ")[2].partition(": ")[2].partition(" These")[0]
+        return f"refused {reason or error_}"
+    except Exception as error_:  # noqa: BLE001
+        return f"failed {type(error_).__name__}: {str(error_)[:200]}"
+    if method != "framepool" and not heard >= TOLERANCE:
+        return f"deaf to the order of frames once its new parameters have noise, {heard:.1e}"
+    return f"{'exact' if error < TOLERANCE else 'wrong'} {error:.1e}"
+
+
+def hears_order(model: LiftedModel, clip: Tensor) -> float:
+    """What another order of frames changes once the new parameters have noise."""
+    rng = torch.Generator().manual_seed(2)
+    for name in model.new_parameters:
+        weight = model.get_parameter(name)
+        spread = 0.3 if "embed" in name or weight.ndim == 1 else weight[0].numel() ** -0.5
+        spread *= 0.3 if weight.ndim > 2 and "embed" not in name else 1
+        weight += spread * torch.randn(weight.shape, generator=rng).to(weight)
+    frames = clip + torch.randn(clip.shape, generator=rng).to(clip)
+    return relative(model(frames[:, :, [2, 0, 3, 1]]), model(frames))
+
+
+def relative(found: Tensor, want: Tensor) -> float:
+    """The largest difference as a part of the largest value."""
+    return ((found - want).abs().max() / want.abs().max()).item()
+
+
+def has_wide_convolution(image: nn.Module) -> bool:
+    """Whether any convolution's kernel is larger than its stride."""
+    return any(
+        isinstance(m, nn.Conv2d)
+        and any(k > s for k, s in zip(m.kernel_size, m.stride, strict=True))
+        for m in image.modules()
+    )
+
+
+def has_patch_convolution(image: nn.Module) -> bool:
+    """Whether any convolution cuts patches, its kernel as large as its stride."""
+    return any(
+        isinstance(m, nn.Conv2d) and m.kernel_size == m.stride and m.kernel_size[0] > 1
+        for m in image.modules()
+    )
+
+
+def facts_of_all() -> dict[str, Any]:
+    """File, class and million parameters of each architecture."""
+    facts = {}
+    for name in timm.list_models():
+        with torch.device("meta"):
+            model = timm.create_model(name)
+        params = sum(p.numel() for p in model.parameters()) / 1e6
+        facts[name] = [type(model).__module__, type(model).__name__, round(params, 2)]
+    return facts
+
+
+def in_order(facts: dict[str, Any], largest: float) -> list[str]:
+    """What is measured: the smallest of each class and first word, then the others by size."""
+    small = sorted(facts, key=lambda name: facts[name][2])
+    first: dict[tuple[str, ...], str] = {}
+    for name in small:
+        first.setdefault((*facts[name][:2], name.split("_")[0]), name)
+    rest = [name for name in small if facts[name][2] <= largest]
+    ahead = [name for name in first.values() if name in rest]
+    return list(dict.fromkeys([*ahead, *rest, *first.values()]))
+
+
+def sibling(name: str, facts: dict[str, Any], measured: set[str]) -> str | None:
+    """The architecture itself if it was measured, else the largest measured one of its class."""
+    if name in measured:
+        return name
+    kin = [other for other in measured if facts[other][:2] == facts[name][:2]]
+    stem = name.split("_")[0]
+    near = [other for other in kin if other.split("_")[0] == stem]
+    return max(near or kin, key=lambda other: facts[other][2], default=None)
+
+
+def main() -> None:
+    """Measure what is missing, or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--largest", type=float, default=40.0, help="million parameters")
+    parser.add_argument("--part", default="0/1", help="this process's share, such as 0/2")
+    parser.add_argument("--only", default="", help="an expression that names must match")
+    parser.add_argument("--table", type=Path)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    plan = arguments.out.with_suffix(".plan.json")
+    if not plan.is_file():
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_text(json.dumps(facts_of_all(), indent=1))
+    facts = json.loads(plan.read_text())
+    if arguments.table:
+        write_table(arguments.out, facts, arguments.table)
+        return
+    done = {json.loads(line)["name"] for line in lines(arguments.out)}
+    share, of = map(int, arguments.part.split("/"))
+    torch.set_num_threads(1)
+    for name in in_order(facts, arguments.largest)[share::of]:
+        if name in done or not re.search(arguments.only, name):
+            continue
+        started = time.perf_counter()
+        try:
+            row = measure(name)
+        except Exception as error:  # noqa: BLE001
+            row = {"name": name, "unusable": f"{type(error).__name__}: {str(error)[:160]}"}
+        row["seconds"] = round(time.perf_counter() - started, 1)
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a file, if there is one."""
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def write_table(out: Path, facts: dict[str, Any], table: Path) -> None:
+    """Sum up per method, and list every architecture that is not covered with the reason."""
+    rows = {row["name"]: row for row in map(json.loads, lines(out))}
+    plan = {name: sibling(name, facts, set(rows)) for name in facts}
+    text = [
+        "# What lifting covers",
+        "",
+        f"Written by `benchmarks/lift_coverage.py` with timm {timm.__version__} and torch "
+        f"{torch.__version__}: {len(plan)} architectures, {len(rows)} of them built and measured "
+        f"with scrambled weights at small pictures, {len(plan) - len(rows)} counted as the largest "
+        f"measured architecture of their class. Exact: a still clip of {FRAMES} frames deviates by "
+        f"less than {TOLERANCE:.0e} of the largest logit, and another order of frames changes the "
+        f"answer once the new parameters have noise.",
+        "Out of scope of the token methods is also what has attention but no block of norm and "
+        "attention layer that the walk finds (LeViT, CoaT, BoTNet and such): see their refusals.",
+        "",
+        "| method | exact | wrong | refused | failed | not measured | of those in its scope |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    details: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    for method in LIFTING:
+        count: collections.Counter[str] = collections.Counter()
+        inside = covered = 0
+        for name, measured in plan.items():
+            row = rows.get(measured, {"unusable": "not measured"})
+            result = str(row.get(method, f"none {row.get('unusable', '')}"))
+            word, _, rest = result.partition(" ")
+            if word == "exact" and row["listens"] < 0.01:
+                word, rest = "deaf", "pictures do not differ"
+            count[word] += 1
+            scope = in_scope(method, row)
+            inside += scope
+            covered += scope and word == "exact"
+            if word != "exact":
+                details[method, f"{word}: {rest}" if rest else word].append(name)
+        share = f"{covered} of {inside}, {covered / inside:.1%}" if inside else "–"
+        others = count["none"] + count["deaf"]
+        text.append(
+            f"| `{method}:` | {count['exact']} | {count['wrong']} | {count['refused']} "
+            f"| {count['failed']} | {others} | {share} |"
+        )
+    patches = sum(
+        bool(rows.get(m, {}).get("patch_convolutions")) and not rows.get(m, {}).get("convolutional")
+        for m in plan.values()
+    )
+    text += ["", f"Architectures whose only larger convolutions cut patches: {patches}.", ""]
+    for (method, reason), names in sorted(details.items()):
+        shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+        text.append(f"- `{method}:` {reason} ({len(names)}): {shown}")
+    table.write_text("\n".join(text) + "\n")
+
+
+def in_scope(method: str, row: dict[str, Any]) -> bool:
+    """Whether a method is meant for an architecture."""
+    if method == "framepool":
+        return True
+    if method in ("i3d", "r2p1d"):
+        return bool(row.get("convolutional"))
+    if method == "tsm":
+        return bool(row.get("convolutional")) and not has_tokens(row)
+    return has_tokens(row)
+
+
+def has_tokens(row: dict[str, Any]) -> bool:
+    """Whether an architecture is built of token blocks."""
+    return not str(row.get("divided", "refused it has no token")).startswith(
+        "refused it has no token"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""A lifted model starts where the image model stands, hears what is new, and refuses by name."""
+
+import copy
+import warnings
+
+import pytest
+import timm
+import torch
+from scrambling import assert_close, random_clip, scramble
+from timm.models import model_entrypoint
+from timm_files import LARGE, MEMBERS
+from torch import nn
+
+import zoo
+from zoo.lifting import RefusedError
+
+FRAMES = 4
+FAMILIES = {
+    "tsm": (
+        *("resnet", "xception", "convnext", "nfnet", "mobilenetv3", "ghostnet", "regnet"),
+        *("rexnet", "fastvit", "mambaout", "res2net", "starnet", "hgnet"),
+    ),
+    "i3d": (
+        *("resnet", "efficientnet", "convnext", "nfnet", "mobilenetv3", "ghostnet", "regnet"),
+        *("resnetv2", "fastvit", "xcit", "mobilevit", "dla", "maxxvit", "hiera"),
+    ),
+    "divided": (
+        *("vision_transformer", "deit", "beit", "eva", "cait", "xcit", "hiera", "convit"),
+        *("swin_transformer", "vision_transformer_relpos", "vision_transformer_sam", "davit"),
+    ),
+}
+FAMILIES["factorised"] = FAMILIES["divided"]
+FAMILIES["joint"] = ("vision_transformer", "deit")
+CASES = [(method, file) for method, files in FAMILIES.items() for file in files]
+FILES = [pytest.param(f, marks=pytest.mark.slow) if f in LARGE else f for f in MEMBERS]
+
+
+def build(file):
+    """An image model of a timm file with scrambled weights, and the side of its pictures."""
+    name, shrunk, side = MEMBERS[file]
+    torch.manual_seed(0)
+    try:
+        image = timm.create_model(name, **shrunk, img_size=side)
+    except TypeError:  # it takes any size
+        image = timm.create_model(name, **shrunk)
+    return scramble(image, torch.zeros(2, 3, side, side)), side
+
+
+def logits(output):
+    """The logits of an image model in eval mode; DeiT and others give them alone."""
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def still(side, *, seed=1):
+    """A clip that shows one picture, and the picture."""
+    picture = random_clip((1, 3, 1, side, side), seed=seed)
+    return picture.expand(-1, -1, FRAMES, -1, -1), picture[:, :, 0]
+
+
+@torch.no_grad()
+def add_noise(model):
+    """Noise on what lifting added."""
+    rng = torch.Generator().manual_seed(5)
+    for name in model.new_parameters:
+        weight = model.get_parameter(name)
+        spread = 0.3 if "embed" in name or weight.ndim == 1 else weight[0].numel() ** -0.5
+        spread *= 0.3 if weight.ndim > 2 and "embed" not in name else 1
+        weight += spread * torch.randn(weight.shape, generator=rng)
+
+
+def deviation(found, wanted):
+    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+@torch.no_grad()
+def assert_starts_at_the_image(image, side, method, **options):
+    """Equal on a still clip; then noise on the new parameters makes the order of frames count."""
+    clip, picture = still(side)
+    want, other = logits(image(picture)), logits(image(still(side, seed=2)[1]))
+    assert deviation(other, want) > 0.01
+    model = zoo.inflate(copy.deepcopy(image), method=method, num_frames=FRAMES, **options)
+    assert_close(model(clip), want)
+    if method != "framepool":
+        add_noise(model)
+        frames = random_clip(clip.shape, seed=3)
+        assert deviation(model(frames[:, :, [2, 0, 3, 1]]), model(frames)) > 1e-3
+    return model
+
+
+def test_every_file_of_timm_has_a_member():
+    files = {model_entrypoint(name).__module__.rpartition(".")[2] for name in timm.list_models()}
+    assert files == MEMBERS.keys()
+    for file, (name, _, _) in MEMBERS.items():
+        assert model_entrypoint(name).__module__.endswith(f".{file}")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_framepool_and_r2p1d_of_every_file(file):
+    image, side = build(file)
+    assert_starts_at_the_image(image, side, "framepool")
+    wide = any(
+        isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 and m.kernel_size != m.stride
+        for m in image.modules()
+    )
+    if wide:
+        assert_starts_at_the_image(image, side, "r2p1d")
+    else:
+        with pytest.raises(RefusedError, match="^r2p1d: .* no convolution whose kernel"):
+            zoo.inflate(image, method="r2p1d")
+
+
+@pytest.mark.parametrize(("method", "file"), CASES)
+def test_a_dozen_families_start_at_the_image(method, file):
+    image, side = build(file)
+    assert_starts_at_the_image(image, side, method)
+
+
+@pytest.mark.parametrize(("method", "file"), [("i3d", "resnet"), ("divided", "deit")])
+@torch.no_grad()
+def test_a_planted_error_is_seen(method, file):
+    image, side = build(file)
+    clip, picture = still(side)
+    model = zoo.inflate(copy.deepcopy(image), method=method, num_frames=FRAMES)
+    weights = [p for p in model.image.parameters() if p.ndim > 1]
+    weights[len(weights) // 2].mul_(1.1)
+    assert deviation(model(clip), image(picture)) > 1e-3
+
+
+@torch.no_grad()
+def test_every_frame_of_an_inflated_network_is_the_picture():
+    image, side = build("resnet")
+    clip, picture = still(side)
+    want = image.forward_features(picture)
+    for inflation in ("mean", "center"):
+        model = zoo.inflate(copy.deepcopy(image), method="i3d", inflation=inflation)
+        features = model.forward_features(clip)
+        assert features.shape[2] == FRAMES
+        for t in range(FRAMES):
+            assert_close(features[:, :, t], want)
+
+
+@torch.no_grad()
+def test_a_stride_in_time_in_the_stem():
+    image, side = build("resnet")
+    clip, picture = still(side)
+    model = zoo.inflate(copy.deepcopy(image), method="i3d", temporal_stride=2)
+    assert_close(model(clip), image(picture))
+    assert model.forward_features(clip).shape[2] == 2
+    assert [level.shape[2] for level in model.forward_intermediates(clip)[1]] == [2] * 5
+    with pytest.raises(RefusedError, match="a stride in time belongs into the stem"):
+        zoo.inflate(build("convnext")[0], method="i3d", temporal_stride=2)
+
+
+@torch.no_grad()
+def test_zero_fill_is_the_papers_and_not_exact():
+    image, side = build("resnet")
+    clip, picture = still(side)
+    exact = zoo.inflate(copy.deepcopy(image), method="tsm")
+    zeros = zoo.inflate(copy.deepcopy(image), method="tsm", fill="zeros")
+    assert_close(exact(clip), image(picture))
+    assert deviation(zeros(clip), image(picture)) > 1e-3
+
+
+def test_a_shift_moves_an_eighth_each_way():
+    model = zoo.inflate(timm.create_model("test_resnet"), method="tsm", fill="zeros")
+    part = next(
+        hook.part
+        for module in model.modules()
+        for hook in module._forward_pre_hooks.values()
+        if hasattr(hook, "part")
+    )
+    model.clock.start(1, 3)
+    x = torch.arange(1.0, 25).reshape(3, 8, 1, 1)  # channel c of frame t holds 8t + c + 1
+    found = part(x).flatten(1)
+    assert found[:, 0].tolist() == [9, 17, 0]
+    assert found[:, 1].tolist() == [0, 2, 10]
+    assert torch.equal(found[:, 2:], x.flatten(1)[:, 2:])
+
+
+def test_framepool_is_blind_to_order():
+    image, side = build("resnet")
+    frames = random_clip((2, 3, FRAMES, side, side), seed=3)
+    for pooling in ("avg", "max", "attention"):
+        model = zoo.inflate(copy.deepcopy(image), method="framepool", pooling=pooling)
+        add_noise(model)
+        with torch.no_grad():
+            assert deviation(model(frames.flip(2)), model(frames)) < 1e-5
+            assert_close(model(still(side)[0]), image(still(side)[1]))
+
+
+@pytest.mark.parametrize("method", ["i3d", "r2p1d", "tsm", "divided", "factorised", "joint"])
+def test_new_parameters_are_listed_with_their_start(method):
+    image = timm.create_model("test_resnet" if method in ("i3d", "r2p1d", "tsm") else "test_vit")
+    before = image.state_dict()
+    model = zoo.inflate(image, method=method, num_frames=FRAMES)
+    after = dict(model.named_parameters())
+    unchanged = {
+        key
+        for key, value in after.items()
+        if (old := before.get(key.removeprefix("image."))) is not None and old.shape == value.shape
+    }
+    assert model.new_parameters.keys() == after.keys() - unchanged
+    assert {f"image.{key}" for key in before} <= model.state_dict().keys()
+    for key, start in model.new_parameters.items():
+        value = after[key]
+        if start in ("0", "1"):
+            assert (value == float(start)).all(), key
+        elif start == "the identity":
+            assert torch.equal(value[:, :, [0, 2]], torch.zeros_like(value[:, :, :2]))
+            assert value[:, :, 1].sum() == len(value)
+        elif "inflated" in start:
+            assert torch.allclose(value.sum(2), before[key.removeprefix("image.")], atol=1e-6)
+        else:
+            assert start == "normal, 0.02"
+            assert 0.01 < value.std() < 0.03
+
+
+def test_what_is_new_sees_gradients():
+    for method, file in (("r2p1d", "efficientnet"), ("factorised", "vision_transformer")):
+        image, side = build(file)
+        model = zoo.inflate(image, method=method, num_frames=FRAMES)
+        add_noise(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith("image."))
+        model(random_clip((2, 3, FRAMES, side, side), seed=1)).square().sum().backward()
+        for name, parameter in model.named_parameters():
+            assert (parameter.grad is None) == name.startswith("image.")
+            if not name.startswith("image."):
+                assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "sentence"),
+    [
+        ("i3d", "test_vit", "VisionTransformer: it has no conv.* can: framepool:, divided:"),
+        ("divided", "test_resnet", "no token blocks, .* can: framepool:, tsm:, i3d:, r2p1d:"),
+        ("tsm", "vgg11", "no residual blocks with convolutions. These can: framepool:, i3d:"),
+        ("joint", "test_vit_relpos", "RelPosAttention|table of fixed length"),
+        ("joint", "swin_tiny_patch4_window7_224", "'relative_position_bias_table' of WindowAtt"),
+    ],
+)
+def test_what_cannot_be_lifted_is_refused_with_what_can(method, name, sentence):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = timm.create_model(name)
+        with pytest.raises(RefusedError, match=rf"^{method}: cannot lift this .*(?:{sentence})"):
+            zoo.inflate(image, method=method)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"method": "c3d"}, "Unknown method 'c3d'. Known: framepool, tsm"),
+        ({"method": "i3d", "fill": "zeros"}, "fill is an option of tsm:, not of i3d:"),
+        ({"method": "tsm", "pooling": "max"}, "pooling is an option of framepool:"),
+        ({"method": "tsm", "inflation": "center"}, "inflation is an option of i3d:"),
+        ({"method": "tsm", "fill": "ones"}, "fill is 'replicate' or 'zeros', not 'ones'"),
+        ({"method": "i3d", "temporal_stride": 0}, "temporal_stride is a whole number"),
+        ({"method": "framepool", "pooling": "sum"}, "Unknown pooling 'sum'"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        zoo.inflate(timm.create_model("test_resnet"), **arguments)
+
+
+def test_other_modules_are_refused():
+    with pytest.raises(ValueError, match="A Linear is no image model of timm"):
+        zoo.inflate(nn.Linear(2, 2), method="i3d")
+
+
+def test_weights_that_are_standardised_cannot_hold_zeros():
+    with pytest.raises(RefusedError, match="standardises its weights.* use inflation='mean'"):
+        zoo.inflate(timm.create_model("test_nfnet"), method="i3d", inflation="center")
