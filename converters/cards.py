@@ -276,7 +276,9 @@ def _views(metric: Metric) -> str:
 
 def _frames(sampling: Sampling) -> str:
     if sampling.rule in ("dense", "span"):
-        return f"{sampling.num_frames}x{sampling.frame_stride}"
+        # Strides are counted at 30 frames a second unless another rate stands beside them.
+        rate = f" at {sampling.fps:g}/s" if sampling.fps not in (None, 30.0) else ""
+        return f"{sampling.num_frames}x{sampling.frame_stride}{rate}"
     return f"{sampling.num_frames} {sampling.rule}"
 
 

@@ -84,8 +84,10 @@ def _cards_readme(architectures: list[Architecture]) -> str:
     return (
         "# All models\n\n"
         "Made from the records by `make generate`. GFLOPs are 10^9 multiply-adds a view; views are "
-        "clips x crops; a figure without its protocol is not shown. Which published checkpoint is "
-        "which, and how its conversion was proved, stands in [CHECKPOINTS.md](CHECKPOINTS.md).\n\n"
+        "clips x crops; strides are those of the video's own frames or of 30 a second unless a "
+        "rate is named; a figure without its protocol is not shown. Which published checkpoint "
+        "is which, and how its conversion was proved, stands in "
+        "[CHECKPOINTS.md](CHECKPOINTS.md).\n\n"
         f"{weights_table(architectures)}"
     )
 

@@ -91,10 +91,20 @@ def recognise(
             f"{f' in the layout {source!r}' if source else ''}; give the model's name to be told "
             f"what does not fit, or see `zoo list`."
         )
+    # A TimeSformer's tables fit each of its sizes, but one of them without any change.
+    nearest = min(_strangeness(item) for item in fitting)
+    fitting = [item for item in fitting if _strangeness(item) == nearest]
     if len(fitting) > 1:
         names = ", ".join(item.name for item in fitting)
         raise ValueError(f"These tensors fit several models: {names}; give the name of one.")
     return fitting[0]
+
+
+def _strangeness(item: Recognised) -> int:
+    """How much about a checkpoint is unlike the model at its own frames, size and channels."""
+    own = {key: value for key, value in item.entry.defaults.items() if key != "num_classes"}
+    changed = sum(item.arguments.get(key, value) != value for key, value in own.items())
+    return changed + len(item.found.keymap.dropped) + len(item.found.keymap.new)
 
 
 def _fit(entry: registry.Entry, state: Mapping[str, Tensor], source: str | None) -> Recognised:

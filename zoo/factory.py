@@ -210,6 +210,12 @@ def _from_file(
             found, made_with = convert_unsized(content, entry, headless, **layout)
         except ValueError:
             raise ValueError(f"'{path}': {error}") from error
+    channels = len(recipe.preprocess.mean), made_with["in_chans"]
+    if 2 in channels and channels[0] != channels[1] and "in_chans" not in asked:
+        raise ValueError(
+            f"'{path}' was made for {channels[1]} channels, {entry.architecture.name!r} takes "
+            f"{channels[0]}, and optical flow has 2; take the model of the other kind."
+        )
     trained = replace(
         _resolve(recipe, made_with),
         tag="",

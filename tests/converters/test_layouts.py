@@ -225,3 +225,13 @@ def test_the_inflated_stem_of_r2p1d_is_that_of_resnet18():
         state["layer2.0.downsample.0.weight"][:, :, 0],
         image.state_dict()["layer2.0.downsample.0.weight"],
     )
+
+
+def test_the_second_convolution_keeps_the_first_ones_middle_width():
+    """VMZ's Caffe2 networks recompute it there: 288, 576 and 1152 instead."""
+    model = zoo.create("r2p1d_18")
+    for layer, theirs in ((model.layer2, 288), (model.layer3, 576), (model.layer4, 1152)):
+        first, second = layer[0].conv1.spatial, layer[0].conv2.spatial
+        assert first.out_channels == second.out_channels
+        assert second.out_channels != theirs
+        assert layer[1].conv2.spatial.out_channels == theirs

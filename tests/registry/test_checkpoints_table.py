@@ -15,6 +15,7 @@ REASONS = (
     "needs a Flax reader",
     "no public address",
     "a TorchScript program",
+    "two files",
 )
 
 

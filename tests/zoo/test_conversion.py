@@ -148,3 +148,19 @@ def test_onnx_without_its_packages_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(onnx, "find_spec", lambda _: None)
     with pytest.raises(ImportError, match=r"pip install 'videozoo\[onnx\]'"):
         onnx.write_onnx(zoo.create("test_r2p1d"), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "name", ["timesformer_divided", "timesformer_divided_hr", "i3d_inception", "i3d_inception_flow"]
+)
+def test_models_of_one_kind_are_told_apart_by_their_own_sizes(name):
+    with torch.device("meta"):
+        state = registry.load(name).build().state_dict()
+    assert recognise(state).name == name
+
+
+def test_coloured_weights_are_no_start_for_optical_flow(tmp_path):
+    path = tmp_path / "rgb.pth"
+    torch.save(zoo.create("i3d_inception").state_dict(), path)
+    with pytest.raises(ValueError, match=r"was made for 3 channels, .* takes 2"):
+        zoo.create("i3d_inception_flow", checkpoint=path)

@@ -111,3 +111,12 @@ def test_another_size_samples_the_table_at_its_own_places(pattern, img_size):
     wanted = (torch.arange(side) + 0.5) * 4 / side - 0.5
     assert (columns - columns[:1]).abs().max() < 1e-5
     assert (columns[0] - wanted).abs().max() < 0.35
+
+
+@pytest.mark.parametrize("pattern", ["divided", "joint"])
+def test_time_adds_nothing_at_first(pattern):
+    """The authors start `temporal_fc` and the table of times at zero, so that a ViT is kept."""
+    fresh = zoo.create(f"test_timesformer_{pattern}").state_dict()
+    silent = [key for key in fresh if "temporal_fc" in key or key == "time_embed"]
+    assert len(silent) == (5 if pattern == "divided" else 1)
+    assert not any(fresh[key].any() for key in silent)

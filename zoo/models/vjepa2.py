@@ -527,7 +527,7 @@ def _encoder(tag: str, repo_id: str, img_size: int) -> Weights:
     return Weights(
         tag=tag,
         source=_source(repo_id, "transformers_encoder"),
-        licence="MIT",
+        licence="MIT" if repo_id.startswith("vitl") else "Apache-2.0",  # as the Hub's cards say
         data="VideoMix22M without labels",
         num_classes=0,
         labels=None,

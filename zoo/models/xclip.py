@@ -537,10 +537,14 @@ def _weights(
         # Three crops are cut from frames whose short side is theirs, one from larger ones.
         preprocess=_preprocess(img_size, img_size if accuracy else 256 * img_size // 224),
         metrics=tuple(metrics),
-        note=joined(note, UNFILTERED),
+        note=joined(note, _CROPS if accuracy else "", UNFILTERED),
     )
 
 
+_CROPS = (
+    "The published figure cuts three crops from frames whose short side is theirs; for one crop "
+    "the authors resize to 256/224 of it."
+)
 _RELEASE = "https://github.com/nbl97/X-CLIP_Model_Zoo/releases/download/v1.0"
 _DRIVE = "https://drive.google.com/file/d"
 
