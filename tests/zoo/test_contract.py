@@ -1,6 +1,7 @@
 """The contract of DESIGN, over every family's test variant; a new family adds no code here."""
 
 import copy
+import re
 from functools import cache
 
 import pytest
@@ -281,3 +282,26 @@ def test_exports_with_a_dynamic_batch(name):
     clip = random_clip(_shape(model, 3), seed=1)
     with torch.no_grad():
         assert_close(exported.module()(clip), model(clip), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("num_frames", [8, 16, 32])
+@pytest.mark.parametrize("img_size", [64, 96])
+@pytest.mark.parametrize("name", NAMES)
+def test_usual_frames_and_sizes_work_or_are_refused(name, num_frames, img_size):
+    trained = _scrambled(name)
+    try:
+        made = zoo.create(name, num_frames=num_frames, img_size=img_size)
+    except ValueError as refusal:
+        assert re.search(r"made for clips of|is no multiple of the patch", str(refusal))
+        return
+    assert not trained.fixed_input
+    state = copy.deepcopy(trained.state_dict())
+    made.resize_positions(state, trained=trained.record)
+    made.load_state_dict(state)
+    shape = (1, made.in_chans, num_frames, img_size, img_size)
+    still = random_clip((*shape[:2], 1, *shape[3:]), seed=1).expand(shape)
+    with torch.no_grad():
+        logits, moving = made(still), made(random_clip(shape, seed=1))
+    assert logits.shape == (1, trained.num_classes)
+    assert logits.isfinite().all()
+    assert (logits - moving).abs().max() > 1e-3 * logits.abs().max()
