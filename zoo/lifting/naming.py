@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def inflate(
             f"A {type(image_model).__name__} is no image model of timm, whose methods "
             f"forward_features, forward_head and get_classifier are needed."
         )
-    options = {
+    options: dict[str, Any] = {
         "inflation": inflation,
         "temporal_stride": temporal_stride,
         "fill": fill,
@@ -85,7 +86,7 @@ def inflate(
         method,
         num_frames=num_frames,
         img_size=size,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
     model.train(image_model.training)
     architecture = config.get("architecture")
@@ -228,9 +229,10 @@ def _img_size(image: nn.Module) -> int:
 
 
 def _record(name: str, model: LiftedModel, options: dict[str, Any]) -> ModelConfig:
-    from timm import data
+    from timm.data import config
 
-    facts: dict[str, Any] = data.resolve_data_config(model=model.image)  # type: ignore[attr-defined, no-untyped-call]
+    resolve: Callable[..., dict[str, Any]] = config.resolve_data_config  # timm does not type it
+    facts = resolve(model=model.image)
     mode: Interpolation = "bilinear" if facts["interpolation"] == "bilinear" else "bicubic"
     mean, std = facts["mean"], facts["std"]
     if model.in_chans == 1:
