@@ -15,7 +15,7 @@ from converters.keymap import IDENTITY, KeyMap, Problems
 
 __all__ = ["VERSION", "Converted", "convert", "convert_unsized", "detect", "export"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever converted tensors would come out different, so that caches are made anew."""
 
 OWN_LAYOUT = "zoo"

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from zoo.folder import save
     from zoo.layers import Conv2Plus1D
     from zoo.lifting import LiftedModel, inflate
-    from zoo.models._base import StagedModel, VideoModel
+    from zoo.models._base import VideoModel
+    from zoo.models._staged import StagedModel
+    from zoo.models._tokens import TokenModel
     from zoo.models.framepool import FramePool
     from zoo.prediction import Prediction, predict
     from zoo.preprocessing import preprocess
@@ -27,6 +29,7 @@ __all__ = [
     "LiftedModel",
     "Prediction",
     "StagedModel",
+    "TokenModel",
     "Video",
     "VideoModel",
     "create",
@@ -50,7 +53,9 @@ __getattr__, __dir__ = lazy_names(
         "zoo.folder": ("save",),
         "zoo.layers": ("Conv2Plus1D",),
         "zoo.lifting": ("LiftedModel", "inflate"),
-        "zoo.models._base": ("StagedModel", "VideoModel"),
+        "zoo.models._base": ("VideoModel",),
+        "zoo.models._staged": ("StagedModel",),
+        "zoo.models._tokens": ("TokenModel",),
         "zoo.models.framepool": ("FramePool",),
         "zoo.prediction": ("Prediction", "predict"),
         "zoo.preprocessing": ("preprocess",),

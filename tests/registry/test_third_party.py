@@ -111,7 +111,7 @@ def test_create_imports_the_package_and_builds_its_model(look, site, tmp_path):
         "frame_difference",
         "Two convolutions on differences of frames, from another package.",
         None,
-        ["zoo.models._base"],  # none of the zoo's own families
+        ["zoo.models._base", "zoo.models._staged"],  # none of the zoo's own families
     ]
 
 

@@ -55,7 +55,7 @@ def test_norms_have_the_authors_epsilon(tiny):
 def test_a_fresh_model_starts_as_the_authors(tiny):
     torch.manual_seed(0)
     fresh = zoo.create("test_hiera")
-    assert (fresh.norm.bias == 0.02).all()
+    assert (fresh.fc_norm.bias == 0.02).all()
     assert_close(fresh.head.bias, torch.full((7,), 0.02 * 0.001))
     assert 0 < fresh.head.weight.std() < 0.03 * 0.001
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from converters import KeyMap, Rule
 from registry import UNKNOWN, ImageSource, Metric, Preprocess, Sampling, UpstreamSource, Weights
 from zoo.layers import make_classifier
-from zoo.models._base import StagedModel
+from zoo.models._staged import StagedModel
 
 __all__ = [
     "IN1K_INFLATED",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.layers import make_classifier
-from zoo.models._base import StagedModel
+from zoo.models._staged import StagedModel
 
 __all__ = ["INCEPTION_V1", "TINY_INCEPTION", "InceptionVideo", "Widths"]
 

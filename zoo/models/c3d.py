@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from converters import KeyMap, Rule
 from registry import Metric, Paper, Preprocess, Sampling, UpstreamSource, Weights, register_model
 from zoo.layers import make_classifier
-from zoo.models._base import StagedModel
+from zoo.models._staged import StagedModel
 
 __all__ = ["C3D", "c3d"]
 

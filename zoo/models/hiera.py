@@ -31,7 +31,7 @@ from registry import (
     register_model,
 )
 from zoo.layers import DropPath, Mlp, make_classifier
-from zoo.models._base import VideoModel, chosen_levels, run
+from zoo.models._tokens import TokenModel
 
 if TYPE_CHECKING:
     from zoo.config import ModelConfig
@@ -146,7 +146,7 @@ class PatchEmbed(nn.Module):
         return rearrange(self.proj(x), "n d t h w -> n t h w d")
 
 
-class Hiera(VideoModel):
+class Hiera(TokenModel):
     """Hiera for clips, without the masked autoencoder's decoder.
 
     Features are (N, T'*H'*W', D), time slowest; the final normalisation comes after the pooling.
@@ -218,10 +218,11 @@ class Hiera(VideoModel):
                         drop_path_rate=rate,
                     )
                 )
-        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+        # Tokens stay as they are; what is normalised is their mean.
+        self.norm = nn.Identity()
+        self.fc_norm = nn.LayerNorm(self.num_features, eps=1e-6)
         self.drop = nn.Dropout(drop_rate)
         self.head = make_classifier(self.num_features, num_classes)
-        self.grad_checkpointing = False
         self._ends = [sum(depths[: stage + 1]) - 1 for stage in range(len(depths))]
         self.feature_info = [
             {
@@ -246,66 +247,23 @@ class Hiera(VideoModel):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to tokens (N, T', H', W', D)."""
-        self.check_input(x)
-        want = (self.num_frames, self.img_size, self.img_size)
-        if tuple(x.shape[2:]) != want:
-            raise ValueError(
-                f"This model was made for clips of (T, H, W) = {want}, got {tuple(x.shape[2:])}; "
-                f"zoo.create(..., num_frames=T, img_size=H) makes one for other square clips, its "
-                f"position tables resampled."
-            )
+        self.check_clip(x)
         x = self.patch_embed(x)
         space = rearrange(self.pos_embed_spatial, "1 (h w) d -> 1 1 h w d", h=x.shape[2])
         return x + space + self.pos_embed_temporal[:, :, None, None]
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map clips (N, C, T, H, W) to features (N, T'*H'*W', D)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = run(block, x, checkpointed=self.grad_checkpointing)
+    def _features(self, x: Tensor) -> Tensor:
+        """Map tokens (N, T', H', W', D) to features (N, T'*H'*W', D)."""
         return rearrange(x, "n t h w d -> n (t h w) d")
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Average features (N, L, D), normalise them, (N, D), and classify them, (N, K)."""
-        x = self.drop(self.norm(x.mean(dim=1)))  # (N, D)
-        logits: Tensor = x if pre_logits else self.head(x)
-        return logits
+    def _maps(self, x: Tensor, level: int) -> Tensor:  # noqa: ARG002 -- tokens lie as in space
+        """Map tokens (N, T', H', W', D) to maps (N, D, T', H', W')."""
+        return rearrange(x, "n t h w d -> n d t h w")
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,  # noqa: ARG002 -- the only normalisation is of the pooled features
-        stop_early: bool = False,
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """See `VideoModel.forward_intermediates`; a level is the end of a stage."""
-        levels = chosen_levels(indices, len(self._ends))
-        wanted = [self._ends[level] for level in levels]
-        x = self._embed(x)
-        found = []
-        for place, block in enumerate(self.blocks):
-            if stop_early and place > wanted[-1]:
-                break
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-            if place in wanted:
-                found.append(rearrange(x, "n t h w d -> n d t h w"))
-        return found if intermediates_only else (rearrange(x, "n t h w d -> n (t h w) d"), found)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(
-        self,
-        coarse: bool = False,  # noqa: ARG002 -- the stages are no modules
-    ) -> dict[str, Any]:
-        """Regular expressions that sort parameters into embeddings, blocks and the last norm."""
-        return {
-            "stem": r"^(?:pos_embed|patch_embed)",
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (len(self.blocks),))],
-        }
+    def _pool(self, x: Tensor) -> Tensor:
+        """Average features (N, L, D) and normalise the mean, (N, D)."""
+        pooled: Tensor = self.fc_norm(x.mean(dim=1))
+        return pooled
 
     def no_weight_decay(self) -> set[str]:
         """The position tables."""
@@ -337,7 +295,7 @@ HIERA = KeyMap(
         Rule("pos_embed_spatial", "pos_embed_spatial"),
         Rule("pos_embed_temporal", "pos_embed_temporal"),
         Rule("blocks", "blocks"),
-        Rule("norm", "norm"),
+        Rule("norm", "fc_norm"),
         Rule("head.projection", "head"),
     )
 )

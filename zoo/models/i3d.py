@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from converters import KeyMap, Rule
 from registry import ImageSource, Paper, Preprocess, Sampling, Weights, register_model
 from zoo.layers import InflatedConv3d, TemporalPadding, make_classifier
-from zoo.models._base import StagedModel
+from zoo.models._staged import StagedModel
 
 __all__ = ["InflatedResNet", "i3d_r18"]
 

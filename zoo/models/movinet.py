@@ -42,8 +42,8 @@ from zoo.layers import (
     position_encoding,
     running_mean,
 )
-from zoo.models._base import StagedModel
 from zoo.models._movinet_search import A0, A1, A2, A3, A4, A5, TINY, Config, Kernel
+from zoo.models._staged import StagedModel
 
 __all__ = [
     "MoViNet",

@@ -31,7 +31,7 @@ from registry import (
     register_model,
 )
 from zoo.layers import DropPath, Mlp, make_classifier
-from zoo.models._base import VideoModel, chosen_levels, run
+from zoo.models._tokens import TokenModel
 
 if TYPE_CHECKING:
     from zoo.config import ModelConfig
@@ -203,7 +203,7 @@ class PatchEmbed(nn.Module):
         return rearrange(self.proj(x), "n d t h w -> n (t h w) d")
 
 
-class RevMViT(VideoModel):
+class RevMViT(TokenModel):
     """A multiscale transformer of two streams, without a class token.
 
     Features are (N, T'*H'*W', 2*D): both streams of the last stage, time slowest.
@@ -286,7 +286,6 @@ class RevMViT(VideoModel):
         self.norm = nn.LayerNorm(2 * dim, eps=1e-6)
         self.drop = nn.Dropout(drop_rate)
         self.head = make_classifier(2 * dim, num_classes)
-        self.grad_checkpointing = False
         self._initialise()
 
     def _initialise(self) -> None:
@@ -301,80 +300,15 @@ class RevMViT(VideoModel):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to tokens (N, L, D)."""
-        self.check_input(x)
-        want = (self.num_frames, self.img_size, self.img_size)
-        if tuple(x.shape[2:]) != want:
-            raise ValueError(
-                f"This model was made for clips of (T, H, W) = {want}, got {tuple(x.shape[2:])}; "
-                f"zoo.create(..., num_frames=T, img_size=H) makes one for other square clips, its "
-                f"position tables resampled."
-            )
+        self.check_clip(x)
         places = self.pos_embed_temporal[:, :, None] + self.pos_embed_spatial[:, None]
         tokens: Tensor = self.patch_embed(x) + rearrange(places, "1 t l d -> 1 (t l) d")
         return tokens
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map clips (N, C, T, H, W) to features (N, T'*H'*W', 2*D)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-        features: Tensor = self.norm(x)
-        return features
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Average features (N, L, D) over the patches, (N, D), and classify, (N, K)."""
-        x = self.drop(x.mean(dim=1))  # (N, D)
-        logits: Tensor = x if pre_logits else self.head(x)
-        return logits
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,
-        stop_early: bool = False,
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """See `VideoModel.forward_intermediates`; a level a block, its streams side by side.
-
-        Raises:
-            ValueError: `norm` is asked for at a level that is narrower than the last one. With
-                `stop_early` before the last stage, so are its features: left unnormalised.
-        """
-        levels = chosen_levels(indices, len(self.blocks))
-        narrow = [i for i in levels if self.feature_info[i]["num_chs"] != self.num_features]
-        if norm and narrow:
-            raise ValueError(
-                f"norm=True normalises a width of {self.num_features}, which levels {narrow} do "
-                f"not have; choose others, or leave it out."
-            )
-        x = self._embed(x)
-        found = []
-        for level, block in enumerate(self.blocks[: levels[-1] + 1 if stop_early else None]):
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-            if level in levels:
-                t, h, _ = self.grids[level]
-                patches = self.norm(x) if norm else x
-                found.append(rearrange(patches, "n (t h w) d -> n d t h w", t=t, h=h))
-        if intermediates_only:
-            return found
-        return self.norm(x) if x.shape[2] == self.num_features else x, found
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(
-        self,
-        coarse: bool = False,  # noqa: ARG002 -- blocks are the depth that counts
-    ) -> dict[str, Any]:
-        """Regular expressions that sort parameters into embeddings, blocks and the last norm."""
-        return {
-            "stem": r"^(?:pos_embed|patch_embed)",
-            # The last norm is sorted behind every block, whatever the depth.
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (len(self.blocks),))],
-        }
+    def _maps(self, x: Tensor, level: int) -> Tensor:
+        """Map tokens (N, T'*H'*W', D) to maps of both streams, (N, D, T', H', W')."""
+        t, h, _ = self.grids[level]
+        return rearrange(x, "n (t h w) d -> n d t h w", t=t, h=h)
 
     def no_weight_decay(self) -> set[str]:
         """The tables."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from converters import KeyMap, Rule
 from registry import Paper, Sampling, register_model
 from zoo.layers import make_classifier
-from zoo.models._base import StagedModel, chosen_levels, run
+from zoo.models._base import chosen_levels, run
 from zoo.models._bottleneck import (
     IN1K_INFLATED,
     PREPROCESS,
@@ -35,6 +35,7 @@ from zoo.models._bottleneck import (
     span,
     window_mean,
 )
+from zoo.models._staged import StagedModel
 
 __all__ = [
     "SlowFast",

@@ -11,7 +11,7 @@ trained on (bicubic in space, linear in time; the reference takes the nearest).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from converters import KeyMap, Rule, resize_spatial_table, resize_temporal_table
 from registry import Paper, register_model
 from zoo.layers import Attention, DropPath, Mlp, make_classifier
-from zoo.models._base import VideoModel, chosen_levels, run
 from zoo.models._timesformer_weights import (
     DIVIDED,
     DIVIDED_HR,
@@ -31,6 +30,7 @@ from zoo.models._timesformer_weights import (
     PREPROCESS,
     SAMPLING,
 )
+from zoo.models._tokens import TokenModel
 
 if TYPE_CHECKING:
     from zoo.config import ModelConfig
@@ -185,7 +185,7 @@ class PatchEmbed(nn.Module):
         return rearrange(maps, "(n t) d h w -> n t (h w) d", t=x.shape[2])
 
 
-class TimeSformer(VideoModel):
+class TimeSformer(TokenModel):
     """A ViT over the patches of all frames.
 
     Features are (N, 1 + T*H'*W', D): the class token, then the patches with time slowest. Where
@@ -207,6 +207,7 @@ class TimeSformer(VideoModel):
     """
 
     stem_weights = ("patch_embed.proj.weight",)
+    stem_names = ("cls_token", "pos_embed", "time_embed", "patch_embed")
     num_prefix_tokens = 1
 
     def __init__(
@@ -253,7 +254,6 @@ class TimeSformer(VideoModel):
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.drop = nn.Dropout(drop_rate)
         self.head = make_classifier(embed_dim, num_classes)
-        self.grad_checkpointing = False
         self.feature_info = [
             {"num_chs": embed_dim, "reduction": patch_size, "module": f"blocks.{index}"}
             for index in range(depth)
@@ -277,14 +277,7 @@ class TimeSformer(VideoModel):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to tokens (N, T, 1 + H'*W', D), a class token a frame."""
-        self.check_input(x)
-        want = (self.num_frames, self.img_size, self.img_size)
-        if tuple(x.shape[2:]) != want:
-            raise ValueError(
-                f"This model was made for clips of (T, H, W) = {want}, got {tuple(x.shape[2:])}; "
-                f"zoo.create(..., num_frames=T, img_size=H) makes one for other square clips, its "
-                f"position tables resampled."
-            )
+        self.check_clip(x)
         patches = self.patch_embed(x) + self.pos_embed[:, None, 1:]  # (N, T, L, D)
         if self.pattern != "space":
             patches = patches + self.time_embed[:, :, None]
@@ -300,56 +293,12 @@ class TimeSformer(VideoModel):
             [x[:, :, 0].mean(dim=1, keepdim=True), rearrange(x[:, :, 1:], "n t l d -> n (t l) d")],
             dim=1,
         )
-        return self.norm(tokens)
+        normalised: Tensor = self.norm(tokens)
+        return normalised
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map clips (N, C, T, H, W) to features (N, 1 + T*H'*W', D)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-        return self._features(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Take the class token of features (N, L, D), (N, D), and classify it, (N, K)."""
-        x = self.drop(x[:, 0])  # (N, D)
-        logits: Tensor = x if pre_logits else self.head(x)
-        return logits
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,
-        stop_early: bool = False,
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """See `VideoModel.forward_intermediates`."""
-        levels = chosen_levels(indices, len(self.blocks))
-        x = self._embed(x)
-        found = []
-        blocks = list(self.blocks)[: levels[-1] + 1 if stop_early else None]
-        for level, block in enumerate(blocks):
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-            if level in levels:
-                patches = self.norm(x[:, :, 1:]) if norm else x[:, :, 1:]
-                found.append(rearrange(patches, "n t (h w) d -> n d t h w", h=self.grid_size[0]))
-        return found if intermediates_only else (self._features(x), found)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(
-        self,
-        coarse: bool = False,  # noqa: ARG002 -- blocks are the only depth there is
-    ) -> dict[str, Any]:
-        """Regular expressions that sort parameters into embeddings, blocks and the last norm."""
-        return {
-            "stem": r"^(?:cls_token|pos_embed|time_embed|patch_embed)",
-            # The last norm is sorted behind every block, whatever the depth.
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (len(self.blocks),))],
-        }
+    def _maps(self, x: Tensor, level: int) -> Tensor:  # noqa: ARG002 -- all levels lie alike
+        """Map tokens (N, T, 1 + H'*W', D) to maps without class tokens, (N, D, T, H', W')."""
+        return rearrange(x[:, :, 1:], "n t (h w) d -> n d t h w", h=self.grid_size[0])
 
     def no_weight_decay(self) -> set[str]:
         """The tables and the class token."""

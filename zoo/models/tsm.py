@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from registry import Metric, Paper, Preprocess, Sampling, UpstreamSource, Weights, register_model
 from zoo.layers import make_classifier
-from zoo.models._base import StagedModel
+from zoo.models._staged import StagedModel
 from zoo.models._tsm_networks import MobileNetV2, MobileOne, Plan, ResNet
 
 __all__ = [

@@ -27,8 +27,8 @@ from registry import (
     register_model,
 )
 from zoo.layers import Conv2Plus1D, InflatedConv3d, make_classifier, middle_channels
-from zoo.models._base import StagedModel
 from zoo.models._motion import motion_weights
+from zoo.models._staged import StagedModel
 
 __all__ = ["VideoResNet", "mc3_18", "r2p1d_18", "r2p1d_nano", "r3d_18"]
 

@@ -31,8 +31,8 @@ from registry import (
     register_model,
 )
 from zoo.layers import DropPath, Mlp, make_classifier
-from zoo.models._base import VideoModel, chosen_levels, run
 from zoo.models._notes import UNFILTERED, joined
+from zoo.models._tokens import TokenModel
 
 __all__ = [
     "Block",
@@ -140,7 +140,7 @@ def sinusoid_table(length: int, dim: int) -> Tensor:
     return table.float().unsqueeze(0)
 
 
-class VideoMAE(VideoModel):
+class VideoMAE(TokenModel):
     """A ViT over the tubelets of a clip, whose tokens are averaged, normalised and classified.
 
     Features are (N, T'*H'*W', D), time slowest, with no class token. The position table is no
@@ -164,6 +164,8 @@ class VideoMAE(VideoModel):
     """
 
     stem_weights = ("patch_embed.proj.weight",)
+    stem_names = ("patch_embed",)
+    last_names = ("norm", "fc_norm")
     pos_embed: Tensor
 
     def __init__(
@@ -205,7 +207,6 @@ class VideoMAE(VideoModel):
         self.fc_norm: nn.Module = nn.LayerNorm(embed_dim, eps=1e-6)
         self.drop = nn.Dropout(drop_rate)
         self.head = make_classifier(embed_dim, num_classes)
-        self.grad_checkpointing = False
         self.feature_info = [
             {"num_chs": embed_dim, "reduction": patch_size, "module": f"blocks.{index}"}
             for index in range(depth)
@@ -224,65 +225,19 @@ class VideoMAE(VideoModel):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to tokens with their places, (N, T'*H'*W', D)."""
-        self.check_input(x)
-        want = (self.num_frames, self.img_size, self.img_size)
-        if tuple(x.shape[2:]) != want:
-            raise ValueError(
-                f"This model was made for clips of (T, H, W) = {want}, got {tuple(x.shape[2:])}; "
-                f"zoo.create(..., num_frames=T, img_size=H) makes one for other square clips, its "
-                f"position table interpolated."
-            )
+        self.check_clip(x)
         tokens = self.patch_embed(x)
         return tokens + self.pos_embed.to(tokens.dtype)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map clips (N, C, T, H, W) to features (N, T'*H'*W', D)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-        return self.norm(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Average features (N, L, D) to (N, D) and classify them, (N, K)."""
-        x = self.drop(self.fc_norm(x.mean(dim=1)))  # (N, D)
-        logits: Tensor = x if pre_logits else self.head(x)
-        return logits
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,
-        stop_early: bool = False,
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """See `VideoModel.forward_intermediates`."""
-        levels = chosen_levels(indices, len(self.blocks))
-        x = self._embed(x)
+    def _maps(self, x: Tensor, level: int) -> Tensor:  # noqa: ARG002 -- all levels lie alike
+        """Map tokens (N, T'*H'*W', D) to maps (N, D, T', H', W')."""
         t, h, _ = self.grid_size
-        found = []
-        blocks = list(self.blocks)[: levels[-1] + 1 if stop_early else None]
-        for level, block in enumerate(blocks):
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-            if level in levels:
-                tokens = self.norm(x) if norm else x
-                found.append(rearrange(tokens, "n (t h w) d -> n d t h w", t=t, h=h))
-        return found if intermediates_only else (self.norm(x), found)
+        return rearrange(x, "n (t h w) d -> n d t h w", t=t, h=h)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(
-        self,
-        coarse: bool = False,  # noqa: ARG002 -- blocks are the only depth there is
-    ) -> dict[str, Any]:
-        """Regular expressions that sort parameters into stem, blocks and what follows them."""
-        return {
-            "stem": r"^patch_embed",
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^(?:fc_)?norm", (len(self.blocks),))],
-        }
+    def _pool(self, x: Tensor) -> Tensor:
+        """Average features (N, L, D) and normalise the mean, (N, D)."""
+        pooled: Tensor = self.fc_norm(x.mean(dim=1))
+        return pooled
 
 
 def _grid(num_frames: int, img_size: int, patch_size: int) -> tuple[int, int, int]:

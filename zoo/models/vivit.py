@@ -12,7 +12,7 @@ for a square one of pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from converters import inflate_patch_embed, resize_spatial_table, resize_temporal_table
 from registry import Paper, register_model
 from zoo.layers import Attention, DropPath, Mlp, make_classifier
-from zoo.models._base import VideoModel, chosen_levels, run
+from zoo.models._base import run
+from zoo.models._tokens import TokenModel
 from zoo.models._vivit_weights import (
     K400,
     PREPROCESS,
@@ -125,7 +126,7 @@ class TubeletEmbed(nn.Module):
         return rearrange(self.proj(x), "n d t h w -> n t (h w) d")
 
 
-class ViViT(VideoModel):
+class ViViT(TokenModel):
     """A transformer over the tubelets of the whole clip and one class token.
 
     Features are (N, 1 + T'*H'*W', D): the class token, then the tubelets with time slowest.
@@ -193,7 +194,6 @@ class ViViT(VideoModel):
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.drop = nn.Dropout(drop_rate)
         self.head = make_classifier(embed_dim, num_classes)
-        self.grad_checkpointing = False
         self.feature_info = [
             {"num_chs": embed_dim, "reduction": patch_size, "module": f"blocks.{index}"}
             for index in range(depth)
@@ -212,74 +212,14 @@ class ViViT(VideoModel):
 
     def _cut(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to tubelets (N, T', H'*W', D)."""
-        self.check_input(x)
-        want = (self.num_frames, self.img_size, self.img_size)
-        if tuple(x.shape[2:]) != want:
-            raise ValueError(
-                f"This model was made for clips of (T, H, W) = {want}, got {tuple(x.shape[2:])}; "
-                f"zoo.create(..., num_frames=T, img_size=H) makes one for other square clips, its "
-                f"position tables resampled."
-            )
+        self.check_clip(x)
         tubelets: Tensor = self.patch_embed(x)
         return tubelets
 
-    def _features(self, x: Tensor) -> Tensor:
-        """Map what `blocks` returns to features (N, 1 + T'*H'*W', D)."""
-        features: Tensor = self.norm(x)
-        return features
-
-    def _tubelets(self, x: Tensor) -> Tensor:
+    def _maps(self, x: Tensor, level: int) -> Tensor:  # noqa: ARG002 -- all levels lie alike
         """Map what a block returns to maps without class tokens, (N, D, T', H', W')."""
         t, h, _ = self.grid_size
         return rearrange(x[:, 1:], "n (t h w) d -> n d t h w", t=t, h=h)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map clips (N, C, T, H, W) to features (N, 1 + T'*H'*W', D)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-        return self._features(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Take the class token of features (N, L, D), (N, D), and classify it, (N, K)."""
-        x = self.drop(x[:, 0])  # (N, D)
-        logits: Tensor = x if pre_logits else self.head(x)
-        return logits
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,
-        stop_early: bool = False,
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """See `VideoModel.forward_intermediates`; the levels are the blocks over space."""
-        levels = chosen_levels(indices, len(self.blocks))
-        x = self._embed(x)
-        found = []
-        blocks = list(self.blocks)[: levels[-1] + 1 if stop_early else None]
-        for level, block in enumerate(blocks):
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-            if level in levels:
-                found.append(self._tubelets(self.norm(x) if norm else x))
-        return found if intermediates_only else (self._features(x), found)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(
-        self,
-        coarse: bool = False,  # noqa: ARG002 -- blocks are the only depth there is
-    ) -> dict[str, Any]:
-        """Regular expressions that sort parameters into embeddings, blocks and the last norm."""
-        return {
-            "stem": r"^(?:cls_token|pos_embed|patch_embed)",
-            # The last norm is sorted behind every block, whatever the depth.
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (len(self.blocks),))],
-        }
 
     def no_weight_decay(self) -> set[str]:
         """The tables and the class token."""
@@ -418,7 +358,7 @@ class FactorisedViViT(ViViT):
         tubelets = rearrange(x[:, :, 1:], "n t l d -> n (t l) d")
         return torch.cat([moments[:, :1], tubelets], dim=1)
 
-    def _tubelets(self, x: Tensor) -> Tensor:
+    def _maps(self, x: Tensor, level: int) -> Tensor:  # noqa: ARG002 -- all levels lie alike
         """Map what a block over space returns, (N*T', L, D), to maps (N, D, T', H', W')."""
         t, h, _ = self.grid_size
         return rearrange(x[:, 1:], "(n t) (h w) d -> n d t h w", t=t, h=h)
@@ -441,7 +381,7 @@ class FactorisedViViT(ViViT):
 
     def infer_arguments(self, state: Mapping[str, Tensor]) -> dict[str, int]:
         """See `VideoModel.infer_arguments`; a table a side tells frames and size."""
-        found = VideoModel.infer_arguments(self, state)
+        found = TokenModel.infer_arguments(self, state)
         found["img_size"] = math.isqrt(state["pos_embed"].shape[1] - 1) * self.patch_size
         if "temporal_pos_embed" in state:
             moments = state["temporal_pos_embed"].shape[1] - 1

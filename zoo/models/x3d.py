@@ -29,7 +29,7 @@ from registry import (
     register_model,
 )
 from zoo.layers import SqueezeExcite, make_classifier
-from zoo.models._base import StagedModel
+from zoo.models._staged import StagedModel
 
 __all__ = ["X3D", "efficient_x3d_s", "efficient_x3d_xs", "x3d_l", "x3d_m", "x3d_s", "x3d_xs"]
 

@@ -37,7 +37,6 @@ from registry import (
     register_model,
 )
 from zoo.layers import Attention, DropPath
-from zoo.models._base import VideoModel, chosen_levels, run
 from zoo.models._clip_text import (
     QuickMlp,
     ResidualBlock,
@@ -46,6 +45,7 @@ from zoo.models._clip_text import (
     tokenize,
 )
 from zoo.models._notes import UNFILTERED, joined
+from zoo.models._tokens import TokenModel
 
 if TYPE_CHECKING:
     from zoo.config import ModelConfig
@@ -106,7 +106,7 @@ class FrameMixer(nn.Module):
         return (x + self.blocks(x + self.time_embed)).mean(dim=1)
 
 
-class XCLIP(VideoModel):
+class XCLIP(TokenModel):
     """CLIP's picture tower with messages between frames, and its text tower as the classifier.
 
     Features are (N, T + T*H'*W', D): the class tokens of the frames, then the patches with time
@@ -132,6 +132,8 @@ class XCLIP(VideoModel):
     """
 
     stem_weights = ("patch_embed.weight",)
+    stem_names = ("cls_token", "pos_embed", "patch_embed", "norm_pre")
+    last_names = ("class_norm", "proj", "mixer", "prompt_")
     reads_class_names = True
     head: TextClassifier
 
@@ -175,7 +177,9 @@ class XCLIP(VideoModel):
             )
             for index in range(depth)
         )
-        self.norm = nn.LayerNorm(embed_dim)
+        # Class tokens and patches have norms of their own.
+        self.norm = nn.Identity()
+        self.class_norm = nn.LayerNorm(embed_dim)
         self.proj = nn.Linear(embed_dim, text_dim, bias=False)
         self.mixer = FrameMixer(
             text_dim, num_frames=num_frames, depth=mixer_depth, num_heads=text_dim // head_dim
@@ -191,7 +195,6 @@ class XCLIP(VideoModel):
             context_length=context_length,
         )
         self.reset_classifier(num_classes)
-        self.grad_checkpointing = False
         self.feature_info = [
             {"num_chs": embed_dim, "reduction": patch_size, "module": f"blocks.{index}"}
             for index in range(depth)
@@ -242,71 +245,30 @@ class XCLIP(VideoModel):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to tokens (N, T, 1 + H'*W', D), class tokens first."""
-        self.check_input(x)
-        want = (self.num_frames, self.img_size, self.img_size)
-        if tuple(x.shape[2:]) != want:
-            raise ValueError(
-                f"This model was made for clips of (T, H, W) = {want}, got {tuple(x.shape[2:])}; "
-                f"zoo.create(..., num_frames=T, img_size=H) makes one for other square clips, its "
-                f"position tables resampled."
-            )
+        self.check_clip(x)
         maps = self.patch_embed(rearrange(x, "n c t h w -> (n t) c h w"))
         patches = rearrange(maps, "(n t) d h w -> n t (h w) d", t=self.num_frames)
         token = self.cls_token.expand(*patches.shape[:2], 1, -1)
         tokens: Tensor = self.norm_pre(torch.cat([token, patches], dim=2) + self.pos_embed)
         return tokens
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Map clips (N, C, T, H, W) to features (N, T + T*H'*W', D)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-        return _flat(x)
+    def _features(self, x: Tensor) -> Tensor:
+        """Map tokens (N, T, 1 + L, D) to features (N, T + T*L, D)."""
+        return torch.cat([x[:, :, 0], rearrange(x[:, :, 1:], "n t l d -> n (t l) d")], dim=1)
+
+    def _maps(self, x: Tensor, level: int) -> Tensor:  # noqa: ARG002 -- all levels lie alike
+        """Map tokens (N, T, 1 + H'*W', D) to maps without class tokens, (N, D, T, H', W')."""
+        return rearrange(x[:, :, 1:], "n t (h w) d -> n d t h w", h=self.grid_size[0])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Mix the frames of features (N, L, D) to (N, E), and compare with the names, (N, K)."""
         t = self.num_frames
-        video: Tensor = self.mixer(self.proj(self.norm(x[:, :t])))  # (N, E)
+        video: Tensor = self.mixer(self.proj(self.class_norm(x[:, :t])))  # (N, E)
         if pre_logits or not self.num_classes:
             return video
         places = self.prompt_proj(self.prompt_norm(x[:, t:]))
         logits: Tensor = self.head(video, rearrange(places, "n (t l) e -> n t l e", t=t).mean(1))
         return logits
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        norm: bool = False,  # noqa: ARG002 -- class tokens and patches have norms of their own
-        stop_early: bool = False,
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """See `VideoModel.forward_intermediates`."""
-        levels = chosen_levels(indices, len(self.blocks))
-        x = self._embed(x)
-        found = []
-        for level, block in enumerate(list(self.blocks)[: levels[-1] + 1 if stop_early else None]):
-            x = run(block, x, checkpointed=self.grad_checkpointing)
-            if level in levels:
-                h = self.grid_size[0]
-                found.append(rearrange(x[:, :, 1:], "n t (h w) d -> n d t h w", h=h))
-        return found if intermediates_only else (_flat(x), found)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(
-        self,
-        coarse: bool = False,  # noqa: ARG002 -- blocks are the only depth there is
-    ) -> dict[str, Any]:
-        """Regular expressions that sort parameters into embeddings, blocks and what follows."""
-        after = r"^(?:norm\.|proj|mixer|prompt_)"
-        return {
-            "stem": r"^(?:cls_token|pos_embed|patch_embed|norm_pre)",
-            "blocks": [(r"^blocks\.(\d+)", None), (after, (len(self.blocks),))],
-        }
 
     def no_weight_decay(self) -> set[str]:
         """The tables and the class token."""
@@ -330,11 +292,6 @@ class XCLIP(VideoModel):
         state["mixer.time_embed"] = resize_temporal_table(
             state["mixer.time_embed"], num_frames=self.num_frames
         )
-
-
-def _flat(x: Tensor) -> Tensor:
-    """Map tokens (N, T, 1 + L, D) to features (N, T + T*L, D)."""
-    return torch.cat([x[:, :, 0], rearrange(x[:, :, 1:], "n t l d -> n (t l) d")], dim=1)
 
 
 def _stacked(source: str, target: str) -> Merge:
@@ -374,7 +331,7 @@ TRANSFORMERS = KeyMap(
         Rule(f"{_VISION}.embeddings.patch_embedding", "patch_embed"),
         Rule(f"{_VISION}.embeddings.position_embedding.weight", "pos_embed"),
         Rule(f"{_VISION}.pre_layernorm", "norm_pre"),
-        Rule(f"{_VISION}.post_layernorm", "norm"),
+        Rule(f"{_VISION}.post_layernorm", "class_norm"),
         *_hf_block(_HF_LAYER, "blocks.{i}"),
         Rule(f"{_HF_LAYER}.message_fc", "blocks.{i}.message_fc"),
         Rule(f"{_HF_LAYER}.message_ln", "blocks.{i}.message_norm"),
@@ -430,7 +387,7 @@ XCLIP_LAYOUT = KeyMap(
         Rule("visual.conv1", "patch_embed"),
         Rule("visual.positional_embedding", "pos_embed"),
         Rule("visual.ln_pre", "norm_pre"),
-        Rule("visual.ln_post", "norm"),
+        Rule("visual.ln_post", "class_norm"),
         *_clip_block(_CLIP_LAYER, "blocks.{i}"),
         Rule(f"{_CLIP_LAYER}.message_fc", "blocks.{i}.message_fc"),
         Rule(f"{_CLIP_LAYER}.message_ln", "blocks.{i}.message_norm"),

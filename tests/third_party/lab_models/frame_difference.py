@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from registry import Preprocess, Sampling
 from zoo import register_model
-from zoo.models._base import StagedModel, make_classifier
+from zoo.models._base import make_classifier
+from zoo.models._staged import StagedModel
 
 __all__ = ["FrameDifference", "frame_difference_r2"]
 
