@@ -1,5 +1,6 @@
 """Fresh weights hide errors: scales start at zero, so that whole branches are silent."""
 
+import deviations
 import torch
 from torch import nn
 
@@ -72,4 +73,5 @@ def assert_close(found, wanted, *, tolerance=1e-4):
     """Equal to `tolerance` of the largest value wanted."""
     assert found.shape == wanted.shape
     error = (found - wanted).abs().max() / wanted.abs().max()
+    deviations.note(error)
     assert error < tolerance, f"deviates by {error:.2e} of the largest value"

@@ -12,13 +12,13 @@ from timm_files import LARGE, MEMBERS
 from torch import nn
 
 import zoo
-from zoo.lifting import RefusedError
+from zoo.lifting import RefusedError, lifted_architecture
 
 FRAMES = 4
 FAMILIES = {
     "tsm": (
         *("resnet", "xception", "convnext", "nfnet", "mobilenetv3", "ghostnet", "regnet"),
-        *("rexnet", "fastvit", "mambaout", "res2net", "starnet", "hgnet"),
+        *("rexnet", "fastvit", "mambaout", "res2net", "starnet", "hgnet", "dpn"),
     ),
     "i3d": (
         *("resnet", "efficientnet", "convnext", "nfnet", "mobilenetv3", "ghostnet", "regnet"),
@@ -27,6 +27,7 @@ FAMILIES = {
     "divided": (
         *("vision_transformer", "deit", "beit", "eva", "cait", "xcit", "hiera", "convit"),
         *("swin_transformer", "vision_transformer_relpos", "vision_transformer_sam", "davit"),
+        *("levit", "nextvit"),
     ),
 }
 FAMILIES["factorised"] = FAMILIES["divided"]
@@ -177,15 +178,24 @@ def test_a_shift_moves_an_eighth_each_way():
     assert torch.equal(found[:, 2:], x.flatten(1)[:, 2:])
 
 
-def test_framepool_is_blind_to_order():
+@pytest.mark.parametrize(
+    ("pooling", "hears"), [("avg", False), ("max", False), ("attention", True)]
+)
+@torch.no_grad()
+def test_framepool_hears_order_by_attention_alone(pooling, hears):
     image, side = build("resnet")
+    clip, picture = still(side)
+    model = zoo.inflate(
+        copy.deepcopy(image), method="framepool", pooling=pooling, num_frames=FRAMES
+    )
+    assert_close(model(clip), image(picture))
+    add_noise(model)
+    assert_close(model(clip), image(picture))
     frames = random_clip((2, 3, FRAMES, side, side), seed=3)
-    for pooling in ("avg", "max", "attention"):
-        model = zoo.inflate(copy.deepcopy(image), method="framepool", pooling=pooling)
-        add_noise(model)
-        with torch.no_grad():
-            assert deviation(model(frames.flip(2)), model(frames)) < 1e-5
-            assert_close(model(still(side)[0]), image(still(side)[1]))
+    change = deviation(model(frames.flip(2)), model(frames))
+    assert (change > 1e-3) == hears
+    assert hears or change < 1e-5
+    assert lifted_architecture(model.record).order == ("used" if hears else "ignored")
 
 
 @pytest.mark.parametrize("method", ["i3d", "r2p1d", "tsm", "divided", "factorised", "joint"])

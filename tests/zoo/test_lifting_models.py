@@ -8,7 +8,6 @@ import warnings
 import pytest
 import timm
 import torch
-from loopback import as_json, serving
 from safetensors.torch import save, save_file
 from scrambling import assert_close, random_clip, scramble
 
@@ -149,6 +148,43 @@ def test_checkpointing_changes_no_gradient(model):
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("r2p1d:test_resnet", {}),
+        ("tsm:test_resnet", {}),
+        ("i3d:test_resnet", {"temporal_stride": 2}),
+    ],
+)
+def test_checkpointed_clips_of_two_lengths(name, options):
+    model = made(name, **options).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    clips = [random_clip((n, 3, t, 64, 64), seed=t) for n, t in ((1, 8), (2, 4))]  # rows are equal
+    gradients = []
+    for enable, split in ((False, False), (True, False), (True, True)):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        losses = [model(x).square().sum() for x in clips]
+        for loss in losses if split else [sum(losses)]:
+            loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for other in gradients[1:]:
+        for found, wanted in zip(other, gradients[0], strict=True):
+            assert_close(found, wanted, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("name", ["framepool:test_vit", "tsm:test_resnet"])
+@torch.no_grad()
+def test_features_of_two_lengths_keep_their_frames(name):
+    model = made(name)
+    long, short = (random_clip((2, 3, t, 64, 64), seed=t) for t in (8, 2))
+    logits, features = model(long), model.forward_features(long)
+    model(short)
+    assert_close(model.forward_head(features), logits, tolerance=1e-5)
+
+
 def test_layer_decay_groups_cover_every_parameter(model):
     from timm.optim import param_groups_layer_decay
 
@@ -238,21 +274,13 @@ def test_timms_own_folder(timm_folder, tmp_path):
 
 
 @torch.no_grad()
-def test_a_repository_of_the_hub(timm_folder, monkeypatch):
+def test_a_repository_of_the_hub(timm_folder, hub, monkeypatch, tmp_path):
     folder, image = timm_folder
-    files = {}
-    for revision in ("main", "0123456789abcdef0123456789abcdef01234567"):
-        at = f"timm/tiny/resolve/{revision}"
-        files[f"{at}/config.json"] = (folder / "config.json").read_bytes()
-        files[f"{at}/model.safetensors"] = save(image.state_dict())
-    files["api/models/timm/tiny"] = as_json({"id": "timm/tiny", "siblings": []})
-    with serving(files) as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setattr(
-            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-            server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        model = zoo.create("r2p1d:hf-hub:timm/tiny", num_frames=4)
+    config = (folder / "config.json").read_bytes()
+    weights = save(image.state_dict())
+    hub.seed("timm/tiny", {"config.json": config, "model.safetensors": weights})
+    hub.point_client(monkeypatch, tmp_path)
+    model = zoo.create("r2p1d:hf-hub:timm/tiny", num_frames=4)
     x = clip(model, 1)[:, :, :1]
     assert_close(model(x.expand(-1, -1, 4, -1, -1)), image(x[:, :, 0]))
 

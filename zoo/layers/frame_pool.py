@@ -41,9 +41,13 @@ class AttentionFramePool(nn.Module):
         super().__init__()
         self.query = nn.Parameter(torch.zeros(dim))
 
+    def keys(self, x: Tensor) -> Tensor:
+        """What the query meets, (N, T, D): the frames themselves."""
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, T, D) to (N, D)."""
-        weights = (x @ self.query * x.shape[-1] ** -0.5).softmax(dim=1)  # (N, T)
+        weights = (self.keys(x) @ self.query * x.shape[-1] ** -0.5).softmax(dim=1)  # (N, T)
         return (weights.unsqueeze(-1) * x).sum(dim=1)
 
 

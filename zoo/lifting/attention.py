@@ -6,10 +6,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from zoo.layers import Attention, Mlp
+from zoo.layers import Attention, AttentionFramePool, Mlp
 from zoo.lifting.clock import Clock
 
-__all__ = ["JointTokens", "TemporalAttention", "TemporalBlock", "TimeTable"]
+__all__ = ["JointTokens", "TemporalAttention", "TemporalBlock", "TimeTable", "TimedFramePool"]
 
 
 def _start(part: nn.Module, *, silent: nn.Linear) -> None:
@@ -36,13 +36,23 @@ class TemporalAttention(nn.Module):
         num_frames: Frames T that the table of times holds.
         clock: Tells the frames of a clip.
         where: Name of the block that it stands beside.
+        channels_first: Whether maps of which both the second and the last axis are D long are
+            (N*T, D, H, W).
     """
 
     def __init__(
-        self, dim: int, *, num_heads: int, num_frames: int, clock: Clock, where: str
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        num_frames: int,
+        clock: Clock,
+        where: str,
+        channels_first: bool,
     ) -> None:
         super().__init__()
         self.dim, self.clock, self.where = dim, clock, where
+        self.channels_first = channels_first
         self.time_embed = nn.Parameter(torch.zeros(1, num_frames, dim))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         with torch.device("meta"):  # their usual start would be thrown away
@@ -56,7 +66,9 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens of frames to the same."""
         clips = self.clock.split(x, self.where)  # (N, T, ...)
-        maps = x.ndim == 4 and x.shape[-1] != self.dim
+        maps = x.ndim == 4 and x.shape[1] == self.dim
+        if maps and x.shape[-1] == self.dim:
+            maps = self.channels_first
         if maps:
             clips = rearrange(clips, "n t d h w -> n t h w d")
         if clips.shape[-1] != self.dim:
@@ -77,9 +89,23 @@ class TemporalBlock(TemporalAttention):
     """Attention over time and a hidden layer after it; both add nothing at first."""
 
     def __init__(
-        self, dim: int, *, num_heads: int, num_frames: int, clock: Clock, where: str
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        num_frames: int,
+        clock: Clock,
+        where: str,
+        channels_first: bool,
     ) -> None:
-        super().__init__(dim, num_heads=num_heads, num_frames=num_frames, clock=clock, where=where)
+        super().__init__(
+            dim,
+            num_heads=num_heads,
+            num_frames=num_frames,
+            clock=clock,
+            where=where,
+            channels_first=channels_first,
+        )
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         with torch.device("meta"):
             self.mlp = Mlp(dim, hidden_dim=4 * dim)
@@ -110,6 +136,25 @@ class TimeTable(nn.Module):
         """Map tokens of frames (N*T, L, D) to the same."""
         clips = self.clock.split(x, self.where)  # (N, T, L, D)
         return self.clock.join(clips + self.time_embed[:, :, None], self.where)
+
+
+class TimedFramePool(AttentionFramePool):
+    """A mean weighted by how well each frame and its time answer a learned query.
+
+    Both start at zero: the pool begins as the plain mean.
+
+    Args:
+        dim: Width D.
+        num_frames: Frames T.
+    """
+
+    def __init__(self, dim: int, *, num_frames: int) -> None:
+        super().__init__(dim)
+        self.time_embed = nn.Parameter(torch.zeros(1, num_frames, dim))
+
+    def keys(self, x: Tensor) -> Tensor:
+        """What the query meets, (N, T, D)."""
+        return x + self.time_embed
 
 
 class JointTokens(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 __all__ = ["Clock"]
@@ -30,6 +32,7 @@ class Clock:
         """Begin a pass over clips of so many frames each."""
         self.num_frames = self.given = num_frames
         self.rows = clips * num_frames
+        self.places = {}
 
     def thin(self, clips: int, num_frames: int) -> None:
         """Go on with fewer frames of each clip."""
@@ -40,6 +43,18 @@ class Clock:
     def stop(self) -> None:
         """End the pass."""
         self.rows = None
+
+    def recall(self) -> Callable[[Tensor], None]:
+        """A hook for the gradient of what a pass gave: its layers may be recomputed after it.
+
+        By then another pass may have set the clock to clips of another length.
+        """
+        num_frames, given, places = self.num_frames, self.given, self.places
+
+        def hook(_: Tensor) -> None:
+            self.num_frames, self.given, self.places = num_frames, given, places
+
+        return hook
 
     def split(self, x: Tensor, where: str, *, given: bool = False) -> Tensor:
         """Give frames (N*T, ...) their axis of time, (N, T, ...).
@@ -57,15 +72,7 @@ class Clock:
         """
         frames = self.given if given else self.num_frames
         if self.rows is not None:
-            self.places.pop(where, None)
-            if x.shape[0] != self.rows:
-                if x.shape[0] % self.rows:
-                    raise ValueError(
-                        f"'{where}' sees a batch of {x.shape[0]} where {self.rows} frames were "
-                        f"given, so that it cannot tell which belong to one clip; lift this model "
-                        f"with framepool:."
-                    )
-                self.places[where] = x.shape[0] // self.rows
+            self._note_places(x.shape[0], where)
         places = self.places.get(where, 1)
         if places == 1:
             return x.reshape(-1, frames, *x.shape[1:])
@@ -78,3 +85,15 @@ class Clock:
             return clips.flatten(0, 1)
         apart = clips.reshape(-1, places, *clips.shape[1:])  # (N, k, T, ...)
         return apart.transpose(1, 2).flatten(0, 2)
+
+    def _note_places(self, batch: int, where: str) -> None:
+        assert self.rows is not None
+        if batch == self.rows:
+            self.places.pop(where, None)
+        elif batch % self.rows:
+            raise ValueError(
+                f"'{where}' sees a batch of {batch} where {self.rows} frames were given, so that "
+                f"it cannot tell which belong to one clip; lift this model with framepool:."
+            )
+        else:
+            self.places[where] = batch // self.rows

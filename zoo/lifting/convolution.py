@@ -144,7 +144,8 @@ class TemporalConv(nn.Module):
         clips = self.clock.split(x, self.where)  # (N, T, D, H, W)
         # Where x is channels-last, nothing here is copied.
         tokens = clips.permute(0, 1, 3, 4, 2)  # (N, T, H, W, D)
-        before, now, after = self.weight.unbind(2)
+        # Each frame's weights in one piece, which matrix products read without copying them again.
+        before, now, after = self.weight.permute(2, 0, 1).contiguous().unbind(0)
         out = self._mixed(tokens, now)
         for here, there, weight in (
             (slice(1, None), slice(None, -1), before),

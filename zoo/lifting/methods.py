@@ -1,9 +1,9 @@
-"""Where each method applies inside an image model, found by walking its modules."""
+"""What each method puts into an image model, at the places where it applies."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,15 @@ from zoo.layers import ShiftFill
 from zoo.lifting.attention import JointTokens, TemporalAttention, TemporalBlock, TimeTable
 from zoo.lifting.clock import Clock
 from zoo.lifting.convolution import FrameConv3d, FrameShift, TemporalConv
+from zoo.lifting.sites import (
+    RefusedError,
+    global_sites,
+    residual_convs,
+    spatial_convs,
+    token_sites,
+)
 
 __all__ = ["Lift", "RefusedError", "apply_method"]
-
-
-class RefusedError(ValueError):
-    """A method cannot lift a model; the message says why, and which methods can."""
 
 
 @dataclass(slots=True)
@@ -109,22 +112,6 @@ def _applies(method: str, image: nn.Module) -> bool:
 # Convolutions.
 
 
-def _spatial_convs(image: nn.Module) -> list[tuple[str, nn.Conv2d]]:
-    """The convolutions that look further than they step; the others cut patches."""
-    if any(type(module).__name__ == "CondConv2d" for module in image.modules()):
-        raise RefusedError("its kernels are mixed anew for each picture.")
-    found = [
-        (name, module)
-        for name, module in image.named_modules()
-        if isinstance(module, nn.Conv2d)
-        and any(k > s for k, s in zip(module.kernel_size, module.stride, strict=True))
-        and max(module.kernel_size) > 1
-    ]
-    if not found:
-        raise RefusedError("it has no convolution whose kernel is larger than its stride.")
-    return found
-
-
 _KNOWN_CONVS = (
     *("Conv2d", "Conv2dSame", "StdConv2d", "StdConv2dSame"),
     *("ScaledStdConv2d", "ScaledStdConv2dSame"),
@@ -133,7 +120,7 @@ _KNOWN_CONVS = (
 
 def _apply_i3d(lift: Lift) -> None:
     stride = lift.temporal_stride
-    convs = _spatial_convs(lift.image)
+    convs = spatial_convs(lift.image)
     stem = getattr(lift.image, "pretrained_cfg", {}).get("first_conv")
     if stride > 1 and stem != convs[0][0]:
         raise RefusedError(
@@ -156,133 +143,41 @@ def _apply_i3d(lift: Lift) -> None:
 
 
 def _apply_r2p1d(lift: Lift) -> None:
-    for name, conv in _spatial_convs(lift.image):
+    for name, conv in spatial_convs(lift.image):
         part = TemporalConv(conv.out_channels, lift.clock, name, groups=conv.groups)
         conv.register_forward_hook(_After(part))
         lift.parts[name] = part
         lift.new[f"temporal.{name}.weight"] = "the identity"
 
 
-# Attributes by which timm's residual blocks name their shortcut.
-_SHORTCUTS = (
-    *("shortcut", "downsample", "drop_path", "drop_path1", "drop_path2", "conv_skip", "skip"),
-    *("has_skip", "has_residual", "use_shortcut", "identity", "residual", "conv_shortcut"),
-)
-_BESIDE = ("shortcut", "downsample", "conv_skip", "skip", "identity", "conv_shortcut")
-
-
-def _residual_convs(image: nn.Module) -> list[tuple[str, nn.Conv2d]]:
-    """The first convolution on the longer way through each residual block."""
-    blocks = [
-        (name, module)
-        for name, module in image.named_modules()
-        if name
-        and any(hasattr(module, word) for word in _SHORTCUTS)
-        and next(_way_through(module), None) is not None
-    ]
-    inner = [
-        (name, module)
-        for name, module in blocks
-        if not any(other.startswith(f"{name}.") for other, _ in blocks)
-    ]
-    found = []
-    for name, block in inner:
-        if getattr(block, "has_skip", True) is False or getattr(block, "has_residual", 1) is False:
-            continue
-        path, conv = next(_way_through(block))
-        found.append((f"{name}.{path}", conv))
-    if not found:
-        raise RefusedError("it has no residual blocks with convolutions.")
-    return found
-
-
-def _way_through(block: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    for path, module in block.named_modules():
-        if isinstance(module, nn.Conv2d) and path.partition(".")[0] not in _BESIDE:
-            yield path, module
-
-
 def _apply_tsm(lift: Lift) -> None:
-    for name, conv in _residual_convs(lift.image):
+    for name, conv in residual_convs(lift.image):
         _hook_before(conv, FrameShift(lift.clock, name, fill=lift.fill))
 
 
-# Token blocks.
-
-_ATTENTION = re.compile(r"Att|XCA|GPSA|MHSA|MHA")
-_NO_SELF_ATTENTION = re.compile(r"^(Class|Cross|Layer)|Pool|SelectiveKernel|AttnDownsample")
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenBlock:
-    name: str
-    block: nn.Module
-    attention: nn.Module
-    dim: int
-    num_heads: int
-
-    @property
-    def out_dim(self) -> int:
-        """The width of the tokens that leave the block; hierarchical models widen inside one."""
-        out = getattr(self.block, "dim_out", self.dim)
-        return out if isinstance(out, int) else self.dim
-
-
-def _token_blocks(image: nn.Module) -> list[_TokenBlock]:
-    """The modules that hold an attention layer and a norm of known width, outermost first."""
-    found = []
-    for name, module in image.named_modules():
-        if not name or "ClassAtt" in type(module).__name__:
-            continue
-        for child in ("attn", "token_mixer", "attention"):
-            attention = getattr(module, child, None)
-            kind = type(attention).__name__
-            if attention is None or _NO_SELF_ATTENTION.search(kind) or not _ATTENTION.search(kind):
-                continue
-            dim = _width(module)
-            if dim:
-                heads = getattr(attention, "num_heads", 0)
-                heads = heads if isinstance(heads, int) and heads and dim % heads == 0 else 1
-                found.append(_TokenBlock(name, module, attention, dim, heads))
-                break
-    names = [item.name for item in found]
-    found = [item for item in found if not any(item.name.startswith(f"{n}.") for n in names)]
-    if not found:
-        raise RefusedError("it has no token blocks, a norm and self-attention each.")
-    return found
-
-
-def _width(block: nn.Module) -> int:
-    """The width of the tokens that enter a block, told by the norm before its attention."""
-    for child in ("norm1", "norm", "ln1", "norm_pre", "norm1_in"):
-        norm = getattr(block, child, None)
-        shape = getattr(norm, "normalized_shape", None) or (getattr(norm, "num_features", 0),)
-        if shape[-1]:
-            return int(shape[-1])
-    return 0
-
-
 def _apply_divided(lift: Lift) -> None:
-    for item in _token_blocks(lift.image):
+    for item in token_sites(lift.image):
         part = TemporalAttention(
             item.dim,
             num_heads=item.num_heads,
             num_frames=lift.num_frames,
             clock=lift.clock,
             where=item.name,
+            channels_first=item.channels_first,
         )
         _hook_before(item.block, part)
         _note_temporal(lift, item.name, part)
 
 
 def _apply_factorised(lift: Lift) -> None:
-    for item in _token_blocks(lift.image):
+    for item in token_sites(lift.image):
         part = TemporalBlock(
             item.out_dim,
-            num_heads=item.num_heads,
+            num_heads=math.gcd(item.num_heads, item.out_dim),
             num_frames=lift.num_frames,
             clock=lift.clock,
             where=item.name,
+            channels_first=item.channels_first,
         )
         item.block.register_forward_hook(_After(part))
         _note_temporal(lift, item.name, part)
@@ -297,48 +192,8 @@ def _note_temporal(lift: Lift, name: str, part: nn.Module) -> None:
         assert parameter.requires_grad
 
 
-_GLOBAL = ("Attention", "EvaAttention", "AttentionRope")
-_TABLES = (
-    *(
-        "relative_position_bias_table",
-        "rel_pos",
-        "rel_pos_h",
-        "window_size",
-        "rope",
-        "rel_pos_bias",
-    ),
-    *("attention_biases", "pos_emb"),
-)
-
-
-def _global_blocks(image: nn.Module) -> list[_TokenBlock]:
-    """The token blocks, if each attends to all tokens of a frame without tables of positions."""
-    blocks = _token_blocks(image)
-    for owner in (image, *(item.attention for item in blocks), *(item.block for item in blocks)):
-        for table in _TABLES:
-            value = getattr(owner, table, None)
-            if isinstance(value, Tensor) or value:
-                raise RefusedError(
-                    f"its attention has a table of fixed length or a window ('{table}' of "
-                    f"{type(owner).__name__})."
-                )
-    if any("Rotary" in type(module).__name__ for module in image.modules()):
-        raise RefusedError(
-            "its attention turns queries and keys by the places of one frame (rope)."
-        )
-    for item in blocks:
-        kind = type(item.attention)
-        if kind.__name__ not in _GLOBAL or len({block.dim for block in blocks}) > 1:
-            raise RefusedError(
-                f"its {kind.__name__} is not plain attention over all tokens of a frame."
-            )
-        if any(isinstance(module, nn.Conv2d) for module in item.block.modules()):
-            raise RefusedError("its blocks hold convolutions over the patches of one frame.")
-    return blocks
-
-
 def _apply_joint(lift: Lift) -> None:
-    blocks = _global_blocks(lift.image)
+    blocks = global_sites(lift.image)
     first = blocks[0]
     table = TimeTable(first.dim, num_frames=lift.num_frames, clock=lift.clock, where=first.name)
     _hook_before(first.block, table)
@@ -365,10 +220,10 @@ _APPLY: Mapping[str, Callable[[Lift], None]] = {
 }
 _SITES: Mapping[str, Callable[[nn.Module], Any]] = {
     "framepool": lambda _: None,
-    "tsm": _residual_convs,
-    "i3d": _spatial_convs,
-    "r2p1d": _spatial_convs,
-    "divided": _token_blocks,
-    "joint": _global_blocks,
-    "factorised": _token_blocks,
+    "tsm": residual_convs,
+    "i3d": spatial_convs,
+    "r2p1d": spatial_convs,
+    "divided": token_sites,
+    "joint": global_sites,
+    "factorised": token_sites,
 }

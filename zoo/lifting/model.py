@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from converters import resize_temporal_table
 from converters.inflate import Inflation
 from registry.names import LIFTING
 from zoo.layers import ShiftFill
 from zoo.layers.frame_pool import FramePooling, make_frame_pool
+from zoo.lifting.attention import TimedFramePool
 from zoo.lifting.clock import Clock
 from zoo.lifting.convolution import FrameConv3d
 from zoo.lifting.methods import Lift, apply_method
@@ -47,7 +49,7 @@ class LiftedModel(VideoModel):
         inflation: `mean` or `center`, for i3d.
         temporal_stride: Stride in time of the first convolution, for i3d.
         fill: `replicate` or `zeros`, for tsm.
-        pooling: `avg`, `max` or `attention` over frames, for framepool.
+        pooling: `avg`, `max` or `attention` over frames and their times, for framepool.
 
     Raises:
         RefusedError: The method cannot lift this model; the message says why and which can.
@@ -72,6 +74,7 @@ class LiftedModel(VideoModel):
         _check_options(method, inflation, temporal_stride, fill, pooling)
         self.method, self.num_frames, self.img_size = method, num_frames, img_size
         self.clock = Clock(num_frames)
+        self.grad_checkpointing = False
         lift = Lift(image, self.clock, num_frames, inflation, temporal_stride, fill, {}, {})
         apply_method(method, lift)
         self.image = image
@@ -89,7 +92,11 @@ class LiftedModel(VideoModel):
                 f"so that no attention over frames fits before it; pooling is avg or max."
             )
         self.averaged = pooling == "avg"
-        self.pool = make_frame_pool(pooling, self.num_features)
+        self.pool = (
+            TimedFramePool(self.num_features, num_frames=num_frames)
+            if pooling == "attention"
+            else make_frame_pool(pooling, self.num_features)
+        )
         for name, _ in self.pool.named_parameters():
             lift.new[f"pool.{name}"] = "0"
         like = next(image.parameters())
@@ -101,6 +108,7 @@ class LiftedModel(VideoModel):
         self.classifier_name = self.classifier_names[0]
         self.stem_weights = _stem_weights(image)
         self.in_chans = _in_chans(image, self.stem_weights)
+        self.frame_tokens = 0  # P + L of a frame, known after a pass
         self.num_prefix_tokens = num_frames * int(getattr(image, "num_prefix_tokens", 0) or 0)
         info = getattr(image, "feature_info", None) or []
         self.feature_info = [
@@ -124,12 +132,22 @@ class LiftedModel(VideoModel):
     def _image_features(self, x: Tensor) -> Any:
         """Whatever the image model gives for the frames of clips (N, C, T, H, W)."""
         found = self.image.forward_features(self._frames(x))
-        self.clock.stop()
+        self._end_pass(found)
         return found
+
+    def _end_pass(self, found: Any) -> None:
+        """Stop the clock; what is recomputed from here for its gradients finds it as it was."""
+        self.clock.stop()
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            recall = self.clock.recall()
+            for tensor in tree_leaves(found):
+                if isinstance(tensor, Tensor) and tensor.requires_grad:
+                    tensor.register_hook(recall)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to logits (N, K)."""
-        return self._head(self._image_features(x), pre_logits=False)
+        found = self._image_features(x)
+        return self._head(found, self.clock.num_frames, pre_logits=False)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to features (N, D, T', H', W') or (N, T*P + T*L, D).
@@ -146,6 +164,7 @@ class LiftedModel(VideoModel):
         if found.ndim == 4:
             return self._clips(found)
         prefix = int(getattr(self.image, "num_prefix_tokens", 0) or 0)
+        self.frame_tokens = found.shape[1]
         tokens = rearrange(
             found, "(n t) l d -> n t l d", t=self.clock.num_frames
         )  # (N, T, P + L, D)
@@ -166,15 +185,15 @@ class LiftedModel(VideoModel):
         """Pool each frame as the image model does, then over frames, (N, D); classify, (N, K)."""
         if x.ndim == 5:
             order = "h w d" if self._channels_last else "d h w"
-            self.clock.num_frames = x.shape[2]
+            t = x.shape[2]
             frames = rearrange(x, f"n d t h w -> (n t) {order}")
         else:
-            t = self.clock.num_frames  # of the pass that made the features
+            t = x.shape[1] // self.frame_tokens
             prefix = t * int(getattr(self.image, "num_prefix_tokens", 0) or 0)
             heads = rearrange(x[:, :prefix], "n (t p) d -> n t p d", t=t)
             patches = rearrange(x[:, prefix:], "n (t l) d -> n t l d", t=t)
             frames = torch.cat([heads, patches], dim=2).flatten(0, 1)
-        return self._head(frames, pre_logits=pre_logits)
+        return self._head(frames, t, pre_logits=pre_logits)
 
     def _pools_logits(self) -> bool:
         """Whether logits are more than one layer on what timm calls pre-logits.
@@ -190,12 +209,13 @@ class LiftedModel(VideoModel):
         head = self.image.get_submodule(name.rpartition(".")[0])
         return head is not self.image and "pre_logits" not in signature(head.forward).parameters
 
-    def _head(self, features: Any, *, pre_logits: bool) -> Tensor:
-        t = self.clock.num_frames
+    def _head(self, features: Any, num_frames: int, *, pre_logits: bool) -> Tensor:
         logits = self.averaged or self._pools_logits()
         # The mean of a linear layer's answers is its answer to the mean.
         found = self.image.forward_head(features, pre_logits=pre_logits or not logits)
-        pooled: Tensor = self.pool(rearrange(found, "(n t) d -> n t d", t=t))  # (N, D) or (N, K)
+        pooled: Tensor = self.pool(
+            rearrange(found, "(n t) d -> n t d", t=num_frames)
+        )  # (N, D) or (N, K)
         return pooled if pre_logits or logits else self.get_classifier()(pooled)
 
     def forward_intermediates(
@@ -222,7 +242,7 @@ class LiftedModel(VideoModel):
             intermediates_only=True,
             output_fmt="NCHW",
         )
-        self.clock.stop()
+        self._end_pass(levels)
         clips = [
             rearrange(maps, "(n t) d h w -> n d t h w", t=self.clock.num_frames) for maps in levels
         ]
@@ -261,6 +281,7 @@ class LiftedModel(VideoModel):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Pass the wish on to the image model."""
+        self.grad_checkpointing = enable
         self.image.set_grad_checkpointing(enable)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

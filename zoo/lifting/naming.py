@@ -291,7 +291,7 @@ def build_again(config: ModelConfig) -> LiftedModel:
 def lifted_architecture(config: ModelConfig) -> Architecture:
     """What the zoo knows about a lifted model, for its card."""
     method, _, target = config.architecture.partition(":")
-    pooled = method == "framepool"
+    pooled = method == "framepool" and config.arguments.get("pooling") != "attention"
     with torch.device("meta"):
         params = sum(parameter.numel() for parameter in build_again(config).parameters())
     licence = config.licence

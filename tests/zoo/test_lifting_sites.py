@@ -1,0 +1,124 @@
+"""Where lifting finds its places: by names, by one run, and in which layout tokens come."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from zoo.lifting.attention import TemporalAttention
+from zoo.lifting.clock import Clock
+from zoo.lifting.sites import TokenSite, residual_convs, token_sites
+from zoo.lifting.tracing import trace
+
+
+def conv(chans=4, kernel=3):
+    return nn.Conv2d(chans, chans, kernel, padding=kernel // 2)
+
+
+class Net(nn.Module):
+    """A stem, and a block whose forward code is given."""
+
+    def __init__(self, block, **layers):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.block = block
+
+    def forward(self, x):
+        return self.block(self, self.stem(x))
+
+
+def in_place(net, x):
+    y = net.b(net.a(x))
+    y += x
+    return y
+
+
+def sliced(net, x):  # dual paths: the sum keeps a part of the channels
+    y = net.b(net.a(x))
+    return torch.cat([x[:, :2] + y[:, :2], y[:, 2:]], dim=1)
+
+
+CASES = {
+    "plain": (lambda net, x: net.b(net.a(x)), []),
+    "concatenated": (lambda net, x: torch.cat([x, net.b(net.a(x))], 1), []),
+    "identity": (lambda net, x: x + net.b(net.a(x).relu()), ["a"]),
+    "swapped": (lambda net, x: torch.add(net.b(net.a(x)), x), ["a"]),
+    "in place": (in_place, ["a"]),
+    "sliced": (sliced, ["a"]),
+    "projected": (lambda net, x: net.c(x) + net.b(net.a(x)), ["a"]),
+    "two branches": (lambda net, x: x + net.b(net.a(x) * net.c(x)), ["a", "c"]),
+    "two blocks": (lambda net, x: (y := x + net.a(x)) + net.c(net.b(y)), ["a", "b"]),
+    "nested": (lambda net, x: x + net.c((y := net.a(x)) + net.b(y)), ["a"]),
+    "as long": (lambda net, x: net.a(x) + net.b(x), []),
+    "of a constant": (lambda net, x: net.b(net.a(x)) + 1.0, []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_residual_sums_of_a_run(case):
+    block, names = CASES[case]
+    found = trace(Net(block, a=conv(), b=conv(), c=conv(kernel=1)))
+    assert found.residual_convs() == names
+
+
+def test_a_run_leaves_the_model_as_it_was():
+    image = timm.create_model("levit_128s", img_size=64).train()
+    image.head.eval()
+    before = {key: value.clone() for key, value in image.state_dict().items()}
+    found = trace(image, layers=["stages.0.blocks.0.attn"])
+    assert found.shapes == {"stages.0.blocks.0.attn": ((1, 16, 128), (1, 16, 128))}
+    assert (image.training, image.head.training) == (True, False)
+    assert all(torch.equal(value, before[key]) for key, value in image.state_dict().items())
+    assert not image.stages[0].blocks[0].attn.attention_bias_cache
+    assert not any(module._forward_hooks for module in image.modules())
+
+
+def test_what_cannot_be_run_is_not_traced():
+    def block(net, x):
+        return x + net.a(x) * float(x.sum())  # a value, which meta tensors have not
+
+    image = Net(block, a=conv(), downsample=nn.Identity())
+    assert trace(image) is None
+    assert [name for name, _ in residual_convs(nn.Sequential(image))] == ["0.stem"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "site", "widths", "heads"),
+    [
+        # Its norm lies inside the attention layer.
+        ("tiny_vit_5m_224", {}, "stages.1.blocks.0.attn", (128, 128), 4),
+        # A convolution before the norm changes the width, and branches are put side by side.
+        ("nextvit_small", {"depths": (1, 1, 5, 1)}, "stages.1.blocks.0", (96, 256), 6),
+        ("botnet26t_256", {}, "stages.2.1.self_attn", (256, 256), 4),
+        ("test_vit", {}, "blocks.0", (64, 64), 2),
+    ],
+)
+def test_widths_of_token_sites(name, arguments, site, widths, heads):
+    with torch.device("meta"):
+        image = timm.create_model(name, **arguments)
+    found = {item.name: item for item in token_sites(image)}
+    assert isinstance(found[site], TokenSite)
+    assert (found[site].dim, found[site].out_dim) == widths
+    assert found[site].num_heads == heads
+    inner = [name for name in found if any(name.startswith(f"{other}.") for other in found)]
+    assert inner == []
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+@torch.no_grad()
+def test_maps_as_wide_as_their_tokens_are_read_in_the_layout_of_their_block(channels_first):
+    clock = Clock(4)
+    part = TemporalAttention(
+        8, num_heads=2, num_frames=4, clock=clock, where="x", channels_first=channels_first
+    )
+    for parameter in part.parameters():
+        nn.init.normal_(parameter)
+    clock.start(1, 4)
+    x = torch.randn(4, 8, 8, 8)
+    tokens = x.permute(0, 2, 3, 1) if channels_first else x  # (T, H, W, D)
+    want = part(tokens.flatten(1, 2)).unflatten(1, (8, 8))
+    want = want.permute(0, 3, 1, 2) if channels_first else want
+    assert torch.allclose(part(x), want, atol=1e-5)
+    assert not torch.allclose(part(x.transpose(1, 3)), part(x).transpose(1, 3), atol=1e-2)

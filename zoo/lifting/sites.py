@@ -1,0 +1,270 @@
+"""Where inside an image model each method applies, found by walking its modules."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from zoo.lifting.tracing import trace
+
+__all__ = [
+    "RefusedError",
+    "TokenSite",
+    "global_sites",
+    "residual_convs",
+    "spatial_convs",
+    "token_sites",
+]
+
+
+class RefusedError(ValueError):
+    """A method cannot lift a model; the message says why, and which methods can."""
+
+
+def spatial_convs(image: nn.Module) -> list[tuple[str, nn.Conv2d]]:
+    """The convolutions that look further than they step; the others cut patches."""
+    found = list(_wide_convs(image))
+    if not found:
+        raise RefusedError("it has no convolution whose kernel is larger than its stride.")
+    return found
+
+
+def _wide_convs(image: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    for name, module in image.named_modules():
+        # timm's CondConv2d has all that a convolution has but the class.
+        if isinstance(module, nn.Conv2d) or type(module).__name__ == "CondConv2d":
+            conv = cast("nn.Conv2d", module)
+            if any(k > s for k, s in zip(conv.kernel_size, conv.stride, strict=True)):
+                yield name, conv
+
+
+# Attributes by which timm's residual blocks name their shortcut.
+_SHORTCUTS = (
+    *("shortcut", "downsample", "drop_path", "drop_path1", "drop_path2", "conv_skip", "skip"),
+    *("has_skip", "has_residual", "use_shortcut", "identity", "residual", "conv_shortcut"),
+)
+_BESIDE = ("shortcut", "downsample", "conv_skip", "skip", "identity", "conv_shortcut")
+
+
+def residual_convs(image: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The first convolution on the longer way through each residual block.
+
+    Blocks are known by the attributes that name their shortcut; where nothing has such a name,
+    by the sums of a run.
+    """
+    blocks = [
+        (name, module)
+        for name, module in image.named_modules()
+        if name
+        and any(hasattr(module, word) for word in _SHORTCUTS)
+        and next(_way_through(module), None) is not None
+    ]
+    inner = [
+        (name, module)
+        for name, module in blocks
+        if not any(other.startswith(f"{name}.") for other, _ in blocks)
+    ]
+    found: list[tuple[str, nn.Module]] = []
+    for name, block in inner:
+        if getattr(block, "has_skip", True) is False or getattr(block, "has_residual", 1) is False:
+            continue
+        path, conv = next(_way_through(block))
+        found.append((f"{name}.{path}", conv))
+    if not found and any(True for _ in _wide_convs(image)):
+        traced = trace(image)
+        names = traced.residual_convs() if traced else ()
+        found = [(name, image.get_submodule(name)) for name in names]
+    if not found:
+        raise RefusedError("it has no residual blocks with convolutions.")
+    return found
+
+
+def _way_through(block: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    for path, module in block.named_modules():
+        if isinstance(module, nn.Conv2d) and path.partition(".")[0] not in _BESIDE:
+            yield path, module
+
+
+# Token blocks.
+
+_ATTENTION = re.compile(r"Att|XCA|GPSA|MHSA|MHA|SHSA|SHMA|MLA$|LambdaLayer")
+# What only weighs channels or places, pools, or answers other tokens than it was asked by.
+_NO_SELF_ATTENTION = re.compile(
+    r"^(Class|Cross(?!Cov)|Layer)|Pool|SelectiveKernel|SplitAttn|CoordAttn|LocalAttn|StripAttn"
+    r"|ChannelAttn|SpatialAttn|Downsample"
+)
+_NORMS = ("norm1", "norm", "ln1", "norm_pre", "norm1_in")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSite:
+    """A place where attention over time can stand beside attention over space.
+
+    Attributes:
+        name: Name of the block in the image model.
+        block: A block of norm and attention; where there is none, the attention layer itself.
+        attention: The attention layer.
+        dim: Width of the tokens that enter the block.
+        out_dim: Width of the tokens that leave it; hierarchical models widen inside one.
+        num_heads: Heads of the attention layer if they divide the width, else as many as do.
+        channels_first: Whether maps are (N, D, H, W), where their sizes leave it open.
+    """
+
+    name: str
+    block: nn.Module
+    attention: nn.Module
+    dim: int
+    out_dim: int
+    num_heads: int
+    channels_first: bool
+
+
+def token_sites(image: nn.Module) -> list[TokenSite]:
+    """The blocks of norm and self-attention, then the attention layers outside such blocks.
+
+    A block's norm tells its width unless other layers of it may change that; for those, and where
+    there is no norm, the model is run once.
+    """
+    blocks = _token_blocks(image)
+    names = [site.name for site in blocks]
+    blocks = [site for site in blocks if not any(site.name.startswith(f"{n}.") for n in names)]
+    layers = [
+        TokenSite(name, module, module, 0, 0, 1, _begins_with_conv(module))
+        for name, module in image.named_modules()
+        if _is_self_attention(module)
+        and not any(_is_self_attention(inner) for inner in list(module.modules())[1:])
+        and not any(f"{name}.".startswith(f"{site.name}.") for site in blocks)
+    ]
+    found = _measured(image, [*blocks, *layers])
+    if not found:
+        raise RefusedError("it has no token blocks, a norm and self-attention each.")
+    return found
+
+
+def _measured(image: nn.Module, sites: list[TokenSite]) -> list[TokenSite]:
+    """Sites with the widths that a run tells where no norm does."""
+    unsure = [site for site in sites if not site.dim or _may_change_width(site)]
+    if not unsure:
+        return sites
+    traced = trace(image, layers=[site.name for site in unsure])
+    shapes = traced.shapes if traced else {}
+    found = []
+    for site in sites:
+        if site.name in shapes:
+            dim, out_dim = (_width_of(shape, site) for shape in shapes[site.name])
+            heads = _heads(site.attention, dim)
+            site = replace(site, dim=dim, out_dim=out_dim, num_heads=heads)  # noqa: PLW2901
+        if site.dim:  # else the layer never ran
+            found.append(site)
+    return found
+
+
+def _width_of(shape: torch.Size, site: TokenSite) -> int:
+    """The width of tokens or of maps, which square pictures tell apart from height and width."""
+    if len(shape) == 4 and shape[1] != shape[3] and shape[2] in (shape[1], shape[3]):
+        return shape[1] if shape[2] == shape[3] else shape[3]
+    return shape[1] if len(shape) == 4 and site.channels_first else shape[-1]
+
+
+def _may_change_width(site: TokenSite) -> bool:
+    """Whether what stands beside the attention layer maps tokens to another width."""
+    if isinstance(getattr(site.block, "dim_out", None), int):
+        return False  # it tells
+    for child in site.block.children():
+        layers = [m for m in child.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        if child is site.attention or not layers:
+            continue
+        entry, last = layers[0], layers[-1]
+        given = entry.in_features if isinstance(entry, nn.Linear) else entry.in_channels
+        gave = last.out_features if isinstance(last, nn.Linear) else last.out_channels
+        if (given, gave) != (site.dim, site.dim):
+            return True
+    return False
+
+
+def _begins_with_conv(layer: nn.Module) -> bool:
+    kinds = (nn.Linear, nn.Conv2d)
+    first = next((module for module in layer.modules() if isinstance(module, kinds)), None)
+    return isinstance(first, nn.Conv2d)
+
+
+def _is_self_attention(module: nn.Module | None) -> bool:
+    kind = type(module).__name__
+    return bool(_ATTENTION.search(kind)) and not _NO_SELF_ATTENTION.search(kind)
+
+
+def _token_blocks(image: nn.Module) -> list[TokenSite]:
+    found = []
+    for name, module in image.named_modules():
+        attention = next(filter(_is_self_attention, module.children()), None)
+        norm = next(
+            (norm for child in _NORMS if _width(norm := getattr(module, child, None))), None
+        )
+        if not name or attention is None or norm is None or "ClassAtt" in type(module).__name__:
+            continue
+        dim = _width(norm)
+        out = getattr(module, "dim_out", dim)
+        out_dim = out if isinstance(out, int) else dim
+        maps = isinstance(norm, nn.GroupNorm) or "2d" in type(norm).__name__
+        heads = _heads(attention, dim)
+        found.append(TokenSite(name, module, attention, dim, out_dim, heads, maps))
+    return found
+
+
+def _width(norm: object) -> int:
+    """The width of the tokens that a norm was made for; 0 if it does not tell."""
+    shape = getattr(norm, "normalized_shape", None) or (
+        getattr(norm, "num_features", 0) or getattr(norm, "num_channels", 0),
+    )
+    return int(shape[-1] or 0)
+
+
+def _heads(attention: nn.Module, dim: int) -> int:
+    heads = getattr(attention, "num_heads", 0)
+    return math.gcd(heads, dim) if isinstance(heads, int) and heads else 1
+
+
+_GLOBAL = ("Attention", "EvaAttention", "AttentionRope")
+_TABLES = (
+    *(
+        "relative_position_bias_table",
+        "rel_pos",
+        "rel_pos_h",
+        "window_size",
+        "rope",
+        "rel_pos_bias",
+    ),
+    *("attention_biases", "pos_emb"),
+)
+
+
+def global_sites(image: nn.Module) -> list[TokenSite]:
+    """The token blocks, if each attends to all tokens of a frame without tables of positions."""
+    blocks = token_sites(image)
+    for owner in (image, *(item.attention for item in blocks), *(item.block for item in blocks)):
+        for table in _TABLES:
+            value = getattr(owner, table, None)
+            if isinstance(value, Tensor) or value:
+                raise RefusedError(
+                    f"its attention has a table of fixed length or a window ('{table}' of "
+                    f"{type(owner).__name__})."
+                )
+    if any("Rotary" in type(m).__name__ or "rope" in name for name, m in image.named_modules()):
+        raise RefusedError(
+            "its attention turns queries and keys by the places of one frame (rope)."
+        )
+    for item in blocks:
+        kind = type(item.attention)
+        if kind.__name__ not in _GLOBAL or len({block.dim for block in blocks}) > 1:
+            raise RefusedError(
+                f"its {kind.__name__} is not plain attention over all tokens of a frame."
+            )
+        if any(isinstance(module, nn.Conv2d) for module in item.block.modules()):
+            raise RefusedError("its blocks hold convolutions over the patches of one frame.")
+    return blocks
