@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import uuid
@@ -138,6 +139,9 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
 def save_tensors(state: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
     """Write tensors in place and read the file's header back.
 
+    The same tensors and metadata give the same bytes, and whoever may read the folder's other
+    files may read this one.
+
     Args:
         state: Tensors by key; made contiguous, dtype kept.
         path: File to write.
@@ -146,6 +150,8 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, *, metadata: Mapping[s
     Raises:
         OSError: The file cannot be written.
     """
+    path.touch()
+    mode = path.stat().st_mode
     # Tensors that share memory (tied weights) must be written apart: safetensors refuses views.
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     seen: set[int] = set()
@@ -157,5 +163,21 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, *, metadata: Mapping[s
         save_file(tensors, path, metadata=dict(metadata))
     except SafetensorError as error:
         raise OSError(f"Cannot write '{path}' ({error}).") from error
+    path.chmod(mode)  # safetensors lets nobody but the owner read, whatever the umask says
+    _sort_metadata(path)
     with safe_open(path, framework="pt") as written:
         assert set(written.keys()) == set(tensors)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the header's metadata in order; safetensors writes it in another order each time."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" not in header:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length
+        file.seek(8)
+        file.write(text.ljust(length))

@@ -314,16 +314,21 @@ def info(name: str) -> Architecture:
 
 def _with_counts(architecture: Architecture, indexed: Mapping[str, Any]) -> Architecture:
     """A record as its family registers it, with what was counted when the index was written."""
-
-    def counts(data: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: data[key] for key in ("params", "gflops")}
-
-    by_tag = {item["tag"]: item for item in indexed["weights"]}
+    by_tag = {item.tag: item for item in architecture_from_json(indexed).weights}
     weights = tuple(
-        replace(record, **counts(by_tag[record.tag])) if record.tag in by_tag else record
+        replace(
+            record,
+            params=by_tag[record.tag].params,
+            gflops=by_tag[record.tag].gflops,
+            proofs=by_tag[record.tag].proofs,
+        )
+        if record.tag in by_tag
+        else record
         for record in architecture.weights
     )
-    return replace(architecture, weights=weights, **counts(indexed))
+    return replace(
+        architecture, weights=weights, params=indexed["params"], gflops=indexed["gflops"]
+    )
 
 
 def load(name: str) -> Entry:

@@ -20,6 +20,7 @@ from registry.records import (
     PackageSource,
     Paper,
     Preprocess,
+    Proof,
     Sampling,
     Source,
     Unknown,
@@ -103,6 +104,7 @@ def _weights_from_json(data: Mapping[str, Any]) -> Weights:
             "sampling": sampling_from_json(data["sampling"]),
             "preprocess": preprocess_from_json(data["preprocess"]),
             "metrics": tuple(Metric(**item) for item in data["metrics"]),
+            "proofs": tuple(Proof(**item) for item in data["proofs"]),
             "arguments": tuple((name, value) for name, value in data["arguments"]),
         }
     )

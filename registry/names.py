@@ -21,7 +21,7 @@ __all__ = [
 LIFTING = ("framepool", "tsm", "i3d", "r2p1d", "divided", "joint", "factorised")
 """Ways of turning an image model of timm into a video model; each is a scheme."""
 
-SCHEMES = ("local-dir", *LIFTING)
+SCHEMES = ("local-dir", "hf-hub", *LIFTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ def parse_name(text: str) -> ModelName:
                 f"{did_you_mean(scheme, SCHEMES)}"
             )
         if not target:
-            raise ValueError(f"{text!r} names nothing after its scheme; write '{scheme}:PATH'.")
+            what = {"local-dir": "PATH", "hf-hub": "ORG/NAME"}.get(scheme, "NAME")
+            raise ValueError(f"{text!r} names nothing after its scheme; write '{scheme}:{what}'.")
         return ModelName(scheme, target, "")
     name, dot, tag = text.partition(".")
     if dot and not tag:

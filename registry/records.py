@@ -22,6 +22,7 @@ __all__ = [
     "PackageSource",
     "Paper",
     "Preprocess",
+    "Proof",
     "Sampling",
     "SamplingRule",
     "Scalar",
@@ -247,6 +248,25 @@ Source: TypeAlias = PackageSource | UpstreamSource | ImageSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The test that compares converted weights with their authors' own code, and what it found.
+
+    Attributes:
+        upstream: Whose checkpoint it is about.
+        checkpoint: Its name there.
+        test: The test.
+        deviation: The largest that was measured, as a part of the largest value compared.
+        versions: Of the libraries it was measured with.
+    """
+
+    upstream: str
+    checkpoint: str
+    test: str
+    deviation: float
+    versions: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """One set of trained tensors for one architecture, with everything needed to use it.
 
@@ -268,6 +288,8 @@ class Weights:
         note: What a user must know before choosing these weights.
         params: Parameters, counted on the module that these weights fill; None until counted.
         gflops: Multiply-adds of one view at its frames and size, 10^9; None until counted.
+        proofs: Tests of the conversion, one for each place where the tensors were published; empty
+            until the index is written, and where nothing was converted.
     """
 
     tag: str
@@ -284,6 +306,7 @@ class Weights:
     note: str = ""
     params: int | None = None
     gflops: float | None = None
+    proofs: tuple[Proof, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,54 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Read by huggingface_hub when it is imported, so it must come first.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="videozoo-tests-")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# The Hub of the tests does not speak Xet, which the client would upload through where it can.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
 
+import deviations
 import numpy as np
 import pytest
 import torch
+
+FOUND = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-deviations",
+        action="store_true",
+        help="write the largest deviation of each proof into MODEL_CARDS/deviations.csv",
+    )
+
+
+def pytest_sessionstart(session):
+    session.config.stash[FOUND] = {}
+
+
+def pytest_sessionfinish(session):
+    if session.config.getoption("--write-deviations"):
+        deviations.write(session.config.stash[FOUND])
+
+
+@pytest.fixture(scope="session")
+def _proofs():
+    return deviations.proofs()
+
+
+@pytest.fixture(autouse=True)
+def _compare_deviation(request, _proofs):
+    """A proof of a conversion finds what its card says."""
+    deviations.take()
+    yield
+    found = deviations.take()
+    proof = deviations.proof_of(request.node.nodeid, _proofs)
+    if found is None or proof is None:
+        return
+    if request.config.getoption("--write-deviations"):
+        known = request.config.stash[FOUND]
+        known[proof] = max(found, known.get(proof, 0.0))
+    else:
+        deviations.compare(proof, found, deviations.figures())
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +90,12 @@ def cache(tmp_path, monkeypatch):
         name = f"huggingface_hub.{module}.HF_ASSETS_CACHE"
         monkeypatch.setattr(name, str(tmp_path / "assets"))
     return tmp_path / "assets"
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A Hub and a server of plain files, on the loopback address."""
+    from hub_server import hub_serving
+
+    with hub_serving(tmp_path) as hub:
+        yield hub

@@ -11,17 +11,19 @@ import importlib
 import json
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import registry
 from converters.cards import architecture_card, checkpoints_page, family_table, weights_table
+from converters.hub_cards import base_models, hub_metadata
 from registry.index import to_json
 from registry.names import natural_key
-from registry.records import Architecture
+from registry.records import Architecture, Proof
+from zoo.counting import count as count_model
 from zoo.pretrained import trained_arguments
 
 __all__ = ["checkpoints", "generated_files", "main"]
@@ -62,7 +64,7 @@ def generated_files() -> dict[Path, str]:
         ROOT / "MODEL_CARDS" / "CHECKPOINTS.md": checkpoints_page(checkpoints()),
     }
     for item in public:
-        files[ROOT / "MODEL_CARDS" / f"{item.name}.md"] = architecture_card(item)
+        files[ROOT / "MODEL_CARDS" / f"{item.name}.md"] = _page(item)
     readme = ROOT / "README.md"
     if readme.is_file():
         text = readme.read_text(encoding="utf-8")
@@ -74,10 +76,43 @@ def generated_files() -> dict[Path, str]:
     return files
 
 
+def _page(item: Architecture) -> str:
+    """The card of an architecture with all its weights, and what the Hub reads of it."""
+    bases = {base for record in item.weights for base in base_models(record, unchanged=True)}
+    metadata = hub_metadata(
+        item,
+        licences=[record.licence for record in item.weights],
+        data=[str(record.data) for record in item.weights],
+        base_models=sorted(bases),
+        results=[(f"{item.name}.{record.tag}", record.metrics) for record in item.weights],
+    )
+    return metadata + architecture_card(item)
+
+
 def checkpoints() -> list[dict[str, str]]:
     """The rows of `MODEL_CARDS/checkpoints.csv`: public checkpoints, and their names here."""
     with (ROOT / "MODEL_CARDS" / "checkpoints.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+@cache
+def _proofs() -> dict[str, tuple[Proof, ...]]:
+    """By `name.tag` the tests of its conversion, with what they measured."""
+    with (ROOT / "MODEL_CARDS" / "deviations.csv").open(encoding="utf-8", newline="") as file:
+        measured = {row["proof"]: row for row in csv.DictReader(file)}
+    found: dict[str, tuple[Proof, ...]] = {}
+    for row in checkpoints():
+        if not row["weights"]:
+            continue
+        proof = Proof(
+            upstream=row["upstream"],
+            checkpoint=row["variant"],
+            test=row["proof"],
+            deviation=float(measured[row["proof"]]["deviation"]),
+            versions=measured[row["proof"]]["versions"],
+        )
+        found[row["weights"]] = (*found.get(row["weights"], ()), proof)
+    return found
 
 
 def _cards_readme(architectures: list[Architecture]) -> str:
@@ -115,30 +150,21 @@ def _counted(name: str) -> Architecture:
     def count(arguments: dict[str, Any]) -> dict[str, Any]:
         key = tuple(sorted(arguments.items()))
         if key not in known:
-            known[key] = _count(entry, arguments)
+            with torch.device("meta"):
+                model = entry.build(**arguments).eval()
+            known[key] = count_model(model)
         return dict(zip(("params", "gflops"), known[key], strict=True))
 
+    proofs = _proofs()
     weights = tuple(
-        replace(record, **count({**entry.defaults, **trained_arguments(record)}))
+        replace(
+            record,
+            proofs=proofs.get(f"{name}.{record.tag}", ()),
+            **count({**entry.defaults, **trained_arguments(record)}),
+        )
         for record in entry.architecture.weights
     )
     return replace(entry.architecture, weights=weights, **count(entry.defaults))
-
-
-def _count(entry: registry.Entry, arguments: dict[str, Any]) -> tuple[int, float]:
-    """Parameters of a module, and 10^9 multiply-adds of one clip."""
-    with torch.device("meta"):
-        model = entry.build(**arguments).eval()
-        side = arguments["img_size"]
-        clip = torch.empty(1, model.in_chans, arguments["num_frames"], side, side)
-        with torch.no_grad():
-            if model.reads_class_names:
-                model(clip)  # names are encoded once for all clips, which is no cost of a view
-            with FlopCounterMode(display=False) as counter:
-                model(clip)
-    params = sum(parameter.numel() for parameter in model.parameters())
-    # torch counts a multiply-add as two operations, papers as one.
-    return params, round(counter.get_total_flops() / 2e9, 3)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 import registry
 from converters.checkpoint import read_checkpoint
 from converters.inflate import adapt_in_chans
-from converters.keymap import IDENTITY, Problems
+from converters.keymap import Problems
 from converters.layouts import Converted, convert_unsized
+from converters.places import Place
 from registry.index import to_json
 from registry.names import LIFTING, ModelName, parse_name
 from registry.records import UNKNOWN, ImageSource, Preprocess, Weights
 from zoo.config import ModelConfig
-from zoo.folder import read_folder
+from zoo.hub import open_place
 from zoo.lifting import build_again, create_lifted
 from zoo.models._base import VideoModel
 from zoo.preprocessing import resized
 from zoo.pretrained import load_weights, trained_arguments
+from zoo.stored import open_stored
 
-__all__ = ["create"]
+__all__ = ["create", "record_config"]
 
 
 def create(
@@ -38,13 +38,15 @@ def create(
     img_size: int | None = None,
     checkpoint: str | Path | None = None,
     labels: Sequence[str] | None = None,
+    hub: str | Path | None = None,
     **overrides: Any,
 ) -> VideoModel:
     """Build a model.
 
     Args:
-        name: `name`, `name.tag`, or `local-dir:PATH` for a folder that `zoo.save` wrote (its
-            weights are then loaded).
+        name: `name`, `name.tag`, a scheme that lifts an image model such as `i3d:resnet50`, or a
+            place whose weights are then loaded: `local-dir:PATH` for a folder that `zoo.save`
+            wrote, `hf-hub:org/name@revision` for a repository of the Hub.
         pretrained: True loads the weights of the tag, or the model's default ones; a text is the
             tag to load.
         num_classes: Classes; other than the weights' gives a new classifier and one warning, 0
@@ -57,15 +59,20 @@ def create(
             a tag in `name`, the file of those weights, whose layout and labels are then taken.
         labels: Names of your own classes in index order, which `predict` shows and `save` keeps;
             they tell `num_classes`.
+        hub: Where the weights of a tag are looked for before their record's source: `hf://ORG` or
+            a folder, each with one place a `name.tag`; ZOO_HUB's if left out, none for an
+            empty text.
         **overrides: Arguments of the model's class, such as `drop_rate`.
 
     Returns:
         The module in eval mode, its `record` telling what was resolved.
 
     Raises:
-        LookupError: Unknown name or tag.
-        ValueError: Unknown override or scheme, or weights that do not fit.
+        LookupError: Unknown name, tag, repository or revision.
+        ValueError: Unknown override or scheme, or weights that do not fit, are damaged or hostile.
         ConnectionError: The weights cannot be fetched.
+        PermissionError: A token is missing, wrong or expired.
+        OSError: The cache cannot be written.
     """
     sizes = {
         "num_classes": num_classes,
@@ -83,8 +90,13 @@ def create(
     _check_sizes(asked)
     parsed = parse_name(name)
     _check_weights(parsed, pretrained, checkpoint)
-    if parsed.scheme == "local-dir":
-        model, note = _from_folder(Path(parsed.target), asked)
+    if hub is not None and (parsed.scheme or not pretrained):
+        raise ValueError(
+            f"hub={str(hub)!r} keeps the weights of registered names, and {name!r} asks for none; "
+            f"give a name.tag and pretrained=True."
+        )
+    if parsed.scheme in ("local-dir", "hf-hub"):
+        model, note = _from_place(open_place(parsed.scheme, parsed.target), asked)
     elif parsed.scheme:
         model, note = create_lifted(
             parsed.scheme, parsed.target, asked, pretrained=bool(pretrained)
@@ -96,12 +108,16 @@ def create(
         if checkpoint is not None:
             model, note = _from_file(entry, weights, Path(checkpoint), asked)
         else:
-            model, note = _from_record(entry, weights, asked, load=bool(pretrained))
+            model, note = _from_record(entry, weights, asked, load=bool(pretrained), hub=hub)
     assert model.record is not None
     names = model.record.labels if labels is None else labels
     if names is not None:
         model.set_class_names(names)
-    elif model.reads_class_names and model.num_classes and (pretrained or checkpoint is not None):
+    elif (
+        model.reads_class_names
+        and model.num_classes
+        and (pretrained or checkpoint is not None or parsed.scheme == "hf-hub")
+    ):
         note = (
             f"The {model.num_classes} classes of {model.record.name!r} have no names, so that its "
             f"logits mean nothing; give labels=[...] or call model.set_class_names([...])."
@@ -150,33 +166,32 @@ def _check_sizes(asked: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} must be a whole number of {least} or more, not {value!r}.")
 
 
-def _from_folder(folder: Path, asked: Mapping[str, Any]) -> tuple[VideoModel, str]:
-    """A model that `zoo.save` wrote."""
-    config, state = read_folder(folder)
+def _from_place(place: Place, asked: Mapping[str, Any]) -> tuple[VideoModel, str]:
+    """A model that `zoo.save` or another library wrote into a folder or a repository."""
+    stored = open_stored(place)
+    config = stored.config
     if ":" in config.architecture:
-        return _lift_again(config, state, asked)
-    entry = registry.load(config.architecture)
-    return _build(entry, config, asked, lambda: Converted(state, IDENTITY))
-
-
-def _lift_again(
-    config: ModelConfig, state: dict[str, Tensor], asked: Mapping[str, Any]
-) -> tuple[VideoModel, str]:
-    """A lifted image model that `zoo.save` wrote."""
-    wanted = _resolve(config, {**config.arguments, **asked})
-    model = build_again(wanted)
-    note = _load(model, Converted(state, IDENTITY), wanted, config)
-    model.record = wanted
-    return model.eval(), note
+        wanted = _resolve(config, {**config.arguments, **asked})
+        model: VideoModel = build_again(wanted)
+        note = _load(model, stored.load(), wanted, config)
+        model.record = wanted
+        return model.eval(), note
+    model, note = _build(registry.load(config.architecture), config, asked, stored.load)
+    return model, f"{stored.note} {note}".strip()
 
 
 def _from_record(
-    entry: registry.Entry, weights: Weights | None, asked: Mapping[str, Any], *, load: bool
+    entry: registry.Entry,
+    weights: Weights | None,
+    asked: Mapping[str, Any],
+    *,
+    load: bool,
+    hub: str | Path | None,
 ) -> tuple[VideoModel, str]:
     """A model with the weights of a record, or with random ones and its recipe."""
     recipe = _recipe(entry, weights)
     if load and weights is not None:
-        return _build(entry, recipe, asked, lambda: load_weights(entry, weights))
+        return _build(entry, recipe, asked, lambda: load_weights(entry, weights, hub=hub))
     untrained = replace(recipe, tag="", labels=None, source=None, licence=UNKNOWN)
     model, note = _build(entry, untrained, asked, None)
     if weights is not None:
@@ -245,6 +260,15 @@ def _recipe(entry: registry.Entry, weights: Weights | None) -> ModelConfig:
         source=to_json(weights.source) if weights else None,
         licence=weights.licence if weights else UNKNOWN,
     )
+
+
+def record_config(entry: registry.Entry, weights: Weights) -> ModelConfig:
+    """What `create` resolves for the tensors that a weights record brings, and no others.
+
+    Where it brings no classifier, the model gives features.
+    """
+    trained = _recipe(entry, weights)
+    return _resolve(trained, {**trained.arguments, "num_classes": weights.num_classes})
 
 
 def _resolve(trained: ModelConfig, arguments: Mapping[str, Any]) -> ModelConfig:

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import registry
-from converters.cards import folder_card
-from converters.checkpoint import read_checkpoint, replacing, save_tensors
+from converters.hub_cards import Contents, repository_card
 from converters.layouts import VERSION
+from converters.sharding import is_weights_file, write_weights
 from zoo.config import ModelConfig
-from zoo.lifting import build_again, lifted_architecture
+from zoo.counting import count
+from zoo.lifting import lifted_architecture
+from zoo.stored import build_recorded
 
 if TYPE_CHECKING:
     from zoo.models._base import VideoModel
 
-__all__ = ["read_folder", "save"]
+__all__ = [
+    "CARD_FILE",
+    "CONFIG_FILE",
+    "config_text",
+    "contents_of",
+    "save",
+    "state_to_save",
+    "write_folder",
+]
+
+CONFIG_FILE, CARD_FILE = "config.json", "README.md"
 
 
-def save(model: VideoModel, path: str | Path) -> Path:
+def save(model: VideoModel, path: str | Path, *, max_shard_size: int | str = "5GB") -> Path:
     """Write a model as a folder that `create("local-dir:PATH")` reads.
 
     Args:
         model: A model that `zoo.create` made.
-        path: The folder; made if it does not exist.
+        path: The folder; made if it does not exist. Weights that an earlier save left there are
+            replaced, other files stay.
+        max_shard_size: Size above which the weights become several files with an index, in bytes
+            or with a unit.
 
     Returns:
         The folder.
@@ -38,49 +54,147 @@ def save(model: VideoModel, path: str | Path) -> Path:
             that its record no longer builds it.
         OSError: The folder cannot be written.
     """
+    folder = Path(path)
+    state, config = state_to_save(model)
+    title = folder.resolve().name
+    contents = contents_of(config, unchanged=False)
+    write_folder(
+        folder,
+        state,
+        config,
+        card=repository_card(contents, title=title, name=f"local-dir:{title}"),
+        digest="",
+        max_shard_size=max_shard_size,
+    )
+    return folder
+
+
+def state_to_save(model: VideoModel) -> tuple[dict[str, Tensor], ModelConfig]:
+    """The tensors of a model, and its record, which builds it again.
+
+    Raises:
+        ValueError: It has none, or was changed so that its record no longer builds it.
+    """
     # torch.compile wraps a module and puts a prefix before its keys.
     model = getattr(model, "_orig_mod", model)
-    folder, config = Path(path), getattr(model, "record", None)
-    if config is None:
+    config = getattr(model, "record", None)
+    if not isinstance(config, ModelConfig):
         raise ValueError(
             f"This {type(model).__name__} was not made by zoo.create, so nothing is known about "
             f"it; save what zoo.create returned, not what wraps it."
         )
+    state = dict(model.state_dict())
+    _check_state(state, config)
+    return state, config
+
+
+def contents_of(config: ModelConfig, *, unchanged: bool) -> Contents:
+    """What the card of saved weights tells.
+
+    Args:
+        config: The model's record.
+        unchanged: Whether the tensors are those of the weights record that `config` names.
+    """
+    lifted = ":" in config.architecture
+    architecture = lifted_architecture(config) if lifted else registry.info(config.architecture)
+    known = {record.tag: record for record in architecture.weights}
+    weights = known.get(config.tag)
+    if unchanged and weights is not None and weights.params is not None:
+        params, gflops = weights.params, weights.gflops
+    else:
+        params, gflops = _count(config)
+    return Contents(
+        architecture=architecture,
+        config=config.to_json(),
+        weights=weights,
+        unchanged=unchanged,
+        params=params,
+        gflops=gflops,
+    )
+
+
+def _count(config: ModelConfig) -> tuple[int, float | None]:
+    with torch.device("meta"):
+        model = build_recorded(config).eval()
+    try:
+        return count(model)
+    except RuntimeError:  # what looks at values cannot be run without them
+        return sum(parameter.numel() for parameter in model.parameters()), None
+
+
+def config_text(config: ModelConfig) -> str:
+    """What `config.json` holds."""
+    return json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_folder(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    *,
+    card: str,
+    digest: str,
+    max_shard_size: int | str,
+) -> None:
+    """Write all files beside the folder's before the first of them is put in its place.
+
+    A full disk leaves what was there. Whoever is killed while files change places leaves a folder
+    without `config.json`, which nothing reads.
+
+    Args:
+        folder: Made if it does not exist.
+        state: Tensors by key.
+        config: The model's record.
+        card: The text of `README.md`.
+        digest: That of the weights record whose tensors these are, or an empty text.
+        max_shard_size: Largest weights file, in bytes or with a unit.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"'{folder}' is a file; give a folder to save into.")
-    folder.mkdir(parents=True, exist_ok=True)
-    state = model.state_dict()
-    _check_state(state, config)
-    lifted = ":" in config.architecture
-    facts_of = lifted_architecture(config) if lifted else registry.info(config.architecture)
-    card = folder_card(facts_of, config.to_json(), title=folder.resolve().name)
-    # All three are written beside their names before the first one is renamed: a full disk leaves
-    # what was there.
-    with replacing(folder / "model.safetensors", folder / "config.json", folder / "README.md") as (
-        tensors,
-        facts,
-        readme,
-    ):
-        save_tensors(
-            state,
-            tensors,
-            metadata={
-                "name": config.architecture,
-                "tag": config.tag,
-                "source": json.dumps(config.source),
-                "converter_version": str(VERSION),
-            },
-        )
-        text = json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n"
-        facts.write_text(text, encoding="utf-8")
-        readme.write_text(card, encoding="utf-8")
-    return folder
+    is_new = not folder.exists()
+    part = f".{uuid.uuid4().hex}.part"
+    beside = folder.with_name(f".{folder.name}{part}") if is_new else folder / part
+    beside.mkdir(parents=True)
+    try:
+        metadata = {
+            "name": config.architecture,
+            "tag": config.tag,
+            "digest": digest,
+            "source": json.dumps(config.source),
+            "converter_version": str(VERSION),
+        }
+        write_weights(state, beside, metadata=metadata, max_shard_size=max_shard_size)
+        (beside / CONFIG_FILE).write_text(config_text(config), encoding="utf-8")
+        (beside / CARD_FILE).write_text(card, encoding="utf-8")
+        if is_new:
+            beside.rename(folder)
+        else:
+            _put_in_place(beside, folder)
+    finally:
+        if beside.exists():
+            for file in beside.iterdir():
+                file.unlink()
+            beside.rmdir()
+
+
+def _put_in_place(beside: Path, folder: Path) -> None:
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
+    written = [file.name for file in beside.iterdir()]
+    for name in sorted(written, key=lambda name: name == CONFIG_FILE):
+        if name == CONFIG_FILE:
+            for file in folder.iterdir():
+                if is_weights_file(file.name) and file.name not in written:
+                    file.unlink()
+        (beside / name).replace(folder / name)
 
 
 def _check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
     """Refuse a module that was changed so that its record no longer builds it."""
     with torch.device("meta"):
-        expected = _build(config).state_dict()
+        expected = build_recorded(config).state_dict()
     wrong = list(state.keys() ^ expected.keys())
     wrong += [k for k in state.keys() & expected.keys() if state[k].shape != expected[k].shape]
     if wrong:
@@ -89,34 +203,3 @@ def _check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
             f"loaded again; it differs in {', '.join(sorted(wrong))}. A new head is set with "
             f"model.reset_classifier(K)."
         )
-
-
-def _build(config: ModelConfig) -> nn.Module:
-    """The module that a record describes."""
-    if ":" in config.architecture:
-        return build_again(config)
-    model = registry.load(config.architecture).build(**config.arguments)
-    assert isinstance(model, nn.Module)
-    return model
-
-
-def read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The record and the tensors of a folder that `save` wrote.
-
-    Raises:
-        FileNotFoundError: There is no such folder, or a file is missing in it.
-        ValueError: A file is damaged.
-    """
-    for file in (folder, folder / "config.json", folder / "model.safetensors"):
-        if not file.exists():
-            raise FileNotFoundError(
-                f"'{file}' does not exist; local-dir: takes a folder that zoo.save wrote."
-            )
-    config_path = folder / "config.json"
-    try:
-        data = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{config_path}' is not JSON ({error}).") from error
-    config = ModelConfig.from_json(data, origin=str(config_path))
-    state = read_checkpoint(folder / "model.safetensors")
-    return config, state

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 
 from torch import Tensor
 
 import registry
 from converters.checkpoint import read_checkpoint, read_metadata, write_safetensors
+from converters.disk import CONVERTED, DISK_ERRORS, assets, cache_error
+from converters.download import fetch_url
+from converters.hub import open_repository
 from converters.keymap import IDENTITY
 from converters.layouts import VERSION, Converted, convert
+from converters.sharding import WEIGHTS_FILE
 from registry.index import to_json
 from registry.records import (
     UNKNOWN,
@@ -28,23 +32,36 @@ from registry.records import (
     UpstreamSource,
     Weights,
 )
+from zoo.hub import UserHub, chosen_hub
+from zoo.stored import open_stored
 
-__all__ = ["cache_folder", "load_weights", "record_digest", "trained_arguments"]
+__all__ = [
+    "cache_folder",
+    "fetch_weights",
+    "load_weights",
+    "package_file",
+    "record_digest",
+    "trained_arguments",
+]
 
 logger = logging.getLogger(__name__)
 
 _PACKAGE_FOLDER = Path(__file__).parent / "weights"
 
 
-def load_weights(entry: registry.Entry, weights: Weights) -> Converted:
+def load_weights(
+    entry: registry.Entry, weights: Weights, *, hub: str | Path | None = None
+) -> Converted:
     """The tensors of a record, by our keys and at the shapes they were trained with.
 
-    What is not in the wheel is converted at first use and kept in the Hub client's assets cache
-    under the record's digest. Two processes that ask at once download once.
+    The user's own hub is asked first. What is neither there nor in the wheel is converted at first
+    use and kept in the Hub client's assets cache under the record's digest. Two processes that ask
+    at once download once.
 
     Args:
         entry: The model.
         weights: One of its records.
+        hub: `hf://ORG` or a folder; ZOO_HUB's if left out.
 
     Returns:
         Tensors by our keys, without those that the source does not bring, and the map that names
@@ -53,39 +70,119 @@ def load_weights(entry: registry.Entry, weights: Weights) -> Converted:
     Raises:
         ConnectionError: The source cannot be reached; the message names the ways out.
         ValueError: What came does not fit, or is not what the record's hash says.
+        PermissionError: The user's hub refuses the token.
         OSError: The cache cannot be written.
     """
-    source = weights.source
+    return fetch_weights(entry, weights, hub=hub)[0]
+
+
+def fetch_weights(
+    entry: registry.Entry, weights: Weights, *, hub: str | Path | None
+) -> tuple[Converted, Path]:
+    """What `load_weights` gives, and the file or folder that it was read from."""
+    found = _from_hub(chosen_hub(hub), entry, weights)
+    if found is not None:
+        return found
+    source, name = weights.source, entry.architecture.name
     if isinstance(source, PackageSource):
-        path = _PACKAGE_FOLDER / source.file
+        path = package_file(source)
         _compare_hash(path.name, _file_hash(path), source.sha256)
-        return Converted(read_checkpoint(path), IDENTITY)
+        return Converted(read_checkpoint(path), IDENTITY), path
     from filelock import FileLock
 
-    keymap = entry.layouts[source.layout]
-    folder = cache_folder(entry.architecture.name, weights)
-    path = folder / "model.safetensors"
-    with FileLock(folder / "lock"):
-        if path.is_file():
-            try:
-                if read_metadata(path)["digest"] == record_digest(entry.architecture.name, weights):
-                    return Converted(read_checkpoint(path), keymap)
-                logger.warning("'%s' was written for other facts; made anew.", path)
-            except (ValueError, KeyError):
-                logger.warning("'%s' is damaged; made anew.", path)
-        return Converted(_convert_into(path, entry, weights), keymap)
+    keymap, digest = entry.layouts[source.layout], record_digest(name, weights)
+    with _writing():
+        folder = cache_folder(name, weights)
+    path = folder / WEIGHTS_FILE
+    # Files change places at once, so that reading needs no lock: the cache may be read-only.
+    known = _read_converted(path, digest)
+    if known is None:
+        with _writing(), FileLock(folder / "lock"):
+            known = _read_converted(path, digest)
+            if known is None:
+                known = _convert_into(path, entry, weights)
+    return Converted(known, keymap), folder
+
+
+def package_file(source: PackageSource) -> Path:
+    """The file of weights that come with the package."""
+    return _PACKAGE_FOLDER / source.file
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Say in a sentence that the cache cannot be written."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise cache_error(Path(constants.HF_ASSETS_CACHE), error) from error
+
+
+def _read_converted(path: Path, digest: str) -> dict[str, Tensor] | None:
+    """What was converted earlier, if it is whole and of these facts."""
+    if not path.is_file():
+        return None
+    try:
+        if read_metadata(path)["digest"] == digest:
+            return read_checkpoint(path)
+        logger.warning("'%s' was written for other facts; made anew.", path)
+    except (ValueError, KeyError):
+        logger.warning("'%s' is damaged; made anew.", path)
+    return None
+
+
+def _from_hub(
+    hub: UserHub | None, entry: registry.Entry, weights: Weights
+) -> tuple[Converted, Path] | None:
+    """The tensors as the user's own hub keeps them, and where; None where it does not have them.
+
+    Raises:
+        ValueError: What it has under that name is something else, damaged or hostile.
+    """
+    name = entry.architecture.name
+    asked = f"{name}.{weights.tag}"
+    place = hub.find(asked) if hub else None
+    if hub is None or place is None:
+        return None
+    try:
+        stored = open_stored(place)
+        config, wanted = stored.config, entry.defaults | trained_arguments(weights)
+        if (config.architecture, config.tag) != (name, weights.tag):
+            raise ValueError(f"it holds {config.name!r}; publish the right one under that name.")
+        # The head of what brings no classifier is new, of whatever size it was kept.
+        free = set() if weights.num_classes else {"num_classes"}
+        other = [
+            f"{key}={config.arguments.get(key)} where {wanted.get(key)} is on record"
+            for key in (config.arguments.keys() | wanted.keys()) - free
+            if config.arguments.get(key) != wanted.get(key)
+        ]
+        if other:
+            raise ValueError(
+                f"it was made with {', '.join(sorted(other))}; publish it under a name of its own."
+            )
+        found = stored.load()
+    except (LookupError, ValueError, OSError) as error:
+        raise _told_alike(error, f"The hub '{hub.text}' cannot give {asked!r}: {error}") from error
+    source = weights.source
+    keymap = IDENTITY if isinstance(source, PackageSource) else entry.layouts[source.layout]
+    return Converted(found.state, keymap), stored.tensors.files[0].parent
+
+
+def _told_alike(error: Exception, sentence: str) -> Exception:
+    """An error of the same kind with another sentence."""
+    kinds = (LookupError, ValueError, ConnectionError, PermissionError, OSError)
+    return next(kind for kind in kinds if isinstance(error, kind))(sentence)
 
 
 def cache_folder(name: str, weights: Weights) -> Path:
     """Where the converted weights are kept; the folder is made."""
-    from huggingface_hub import cached_assets_path
-
-    digest = record_digest(name, weights)
-    return cached_assets_path(
-        library_name="videozoo",
-        namespace="converted",
-        subfolder=f"{name}.{weights.tag}-{digest[:16]}",
-    )
+    folder = assets(CONVERTED) / f"{name}.{weights.tag}-{record_digest(name, weights)[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def record_digest(name: str, weights: Weights) -> str:
@@ -114,6 +211,8 @@ def trained_arguments(weights: Weights) -> dict[str, Scalar]:
 
 
 def _convert_into(path: Path, entry: registry.Entry, weights: Weights) -> dict[str, Tensor]:
+    for rest in path.parent.glob(".*.part"):
+        rest.unlink()  # of a process that was killed; the lock is ours
     source, name = weights.source, entry.architecture.name
     asked, inflation = f"{name}.{weights.tag}", None
     if isinstance(source, UpstreamSource):
@@ -167,7 +266,6 @@ def _read_upstream(source: UpstreamSource, folder: Path, asked: str) -> dict[str
 
 def _fetch_from_url(source: UpstreamSource, path: Path, asked: str) -> None:
     from huggingface_hub import constants
-    from torch.hub import download_url_to_file
 
     if source.by_hand:
         raise ConnectionError(
@@ -177,21 +275,19 @@ def _fetch_from_url(source: UpstreamSource, path: Path, asked: str) -> None:
     if constants.HF_HUB_OFFLINE:
         raise _unreachable(asked, source.url, OSError("HF_HUB_OFFLINE is set"))
     try:
-        download_url_to_file(source.url, str(path), progress=sys.stderr.isatty())
-    except (OSError, HTTPException) as error:
+        fetch_url(source.url, path)
+    except (HTTPError, URLError, ConnectionError, TimeoutError, HTTPException) as error:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection
         raise _unreachable(asked, source.url, error) from error
 
 
 def _fetch_from_hub(source: UpstreamSource, asked: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    revision = None if isinstance(source.revision, Unknown) else source.revision
+    revision = "main" if isinstance(source.revision, Unknown) else source.revision or "main"
     try:
-        return Path(hf_hub_download(source.repo_id, source.filename, revision=revision))
-    except (HfHubHTTPError, OSError) as error:
+        repository = open_repository(source.repo_id, revision, filename=source.filename)
+        return repository.fetch(source.filename)
+    except (LookupError, ConnectionError, FileNotFoundError, PermissionError) as error:
         raise _unreachable(asked, f"{source.repo_id}/{source.filename}", error) from error
 
 

@@ -14,7 +14,7 @@ def test_kinetics400_names_are_those_of_the_published_weights():
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("kinetics400", 400), ("kinetics600", 600), ("something_something_v2", 174)],
+    [("kinetics400", 400), ("kinetics600", 600), ("something_something_v2", 174), ("ava", 80)],
 )
 def test_the_usual_lists_are_complete(name, count):
     assert name in registry.list_labels()

@@ -41,7 +41,7 @@ def test_a_name_splits_into_scheme_target_and_tag(text, parsed):
         # Nothing is near, so nothing is proposed.
         (
             "s3:bucket",
-            r"^Unknown scheme 's3:' in 's3:bucket'\. Known: local-dir:, framepool:, .*:\.$",
+            r"^Unknown scheme 's3:' in 's3:bucket'\. Known: local-dir:, hf-hub:, .*:\.$",
         ),
         (":r3d_18", r"^Unknown scheme ':' in ':r3d_18'\."),
     ],

@@ -12,7 +12,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from loopback import downloads, serving
 from scrambling import assert_close, random_clip, scramble
 
 import converters
@@ -60,20 +59,20 @@ def _prefix(content):
 
 
 def test_upstream_weights_are_converted_once_and_give_upstreams_logits(
-    cache, monkeypatch, upstream
+    hub, cache, monkeypatch, upstream
 ):
     reference, content = upstream
-    with serving({"mc3_18.pth": content}) as server:
-        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
-        _, record = _point_to(monkeypatch, "mc3_18", **source)
-        model = zoo.create("mc3_18", pretrained=True)
-        again = zoo.create("mc3_18.k400", pretrained=True)
-        assert downloads(server) == {"/mc3_18.pth": 1}
-    offline = zoo.create("mc3_18", pretrained="k400")
+    hub.files["mc3_18.pth"] = content
+    source = {"url": f"{hub.url}/mc3_18.pth", "sha256": _prefix(content)}
+    _, record = _point_to(monkeypatch, "mc3_18", **source)
+    model = zoo.create("mc3_18", pretrained=True)
+    again = zoo.create("mc3_18.k400", pretrained=True)
+    third = zoo.create("mc3_18", pretrained="k400")
+    assert len(hub.requests) == 1
     clip = random_clip(SHAPE, seed=1)
     with torch.no_grad():
         wanted = reference(clip)
-        for made in (model, again, offline):
+        for made in (model, again, third):
             assert_close(made(clip), wanted)
     assert model.record.name == "mc3_18.k400"
     assert model.record.labels[0] == "abseiling"
@@ -86,7 +85,7 @@ def test_upstream_weights_are_converted_once_and_give_upstreams_logits(
     assert folder.is_relative_to(cache)
 
 
-def test_a_hub_repository_in_transformers_layout_loads(cache, monkeypatch, tmp_path):
+def test_a_hub_repository_in_transformers_layout_loads(hub, cache, monkeypatch, tmp_path):
     torch.manual_seed(0)
     ours = scramble(zoo.create("test_timesformer_divided"), torch.zeros(2, 3, 4, 32, 32))
     import converters
@@ -100,82 +99,77 @@ def test_a_hub_repository_in_transformers_layout_loads(cache, monkeypatch, tmp_p
         sampling=entry.architecture.sampling,
         preprocess=entry.architecture.preprocess,
     )
-    path = f"{tiny.source.repo_id}/resolve/main/{tiny.source.filename}"
-    with serving({path: _saved(exported)}) as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setattr(
-            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-            server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-        found = load_weights(entry, tiny).state
-        assert downloads(server) == {f"/{path}": 1}
-        load_weights(entry, tiny)
-        assert downloads(server) == {f"/{path}": 1}
+    hub.seed(tiny.source.repo_id, {tiny.source.filename: _saved(exported)})
+    hub.point_client(monkeypatch, tmp_path)
+    found = load_weights(entry, tiny).state
+    asked = len(hub.requests)
+    load_weights(entry, tiny)
+    assert len(hub.requests) == asked
     state = ours.state_dict()
     assert found.keys() == state.keys()
     assert all(torch.equal(found[key], state[key]) for key in state)
 
 
-def test_a_wrong_hash_is_refused_and_leaves_nothing(cache, monkeypatch, upstream):
+def test_a_wrong_hash_is_refused_and_leaves_nothing(hub, cache, monkeypatch, upstream):
     _, content = upstream
-    with serving({"mc3_18.pth": content + b"x"}) as server:
-        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
-        _, record = _point_to(monkeypatch, "mc3_18", **source)
-        with pytest.raises(ValueError, match=r"'mc3_18-.*pth' has SHA-256 .* tampered"):
-            zoo.create("mc3_18", pretrained=True)
+    hub.files["mc3_18.pth"] = content + b"x"
+    source = {"url": f"{hub.url}/mc3_18.pth", "sha256": _prefix(content)}
+    _, record = _point_to(monkeypatch, "mc3_18", **source)
+    with pytest.raises(ValueError, match=r"'mc3_18-.*pth' has SHA-256 .* tampered"):
+        zoo.create("mc3_18", pretrained=True)
     assert [path.name for path in cache_folder("mc3_18", record).iterdir()] == ["lock"]
 
 
-def test_a_cut_connection_is_refused(cache, monkeypatch, upstream):
+def test_a_cut_connection_is_refused(hub, cache, monkeypatch, upstream):
     _, content = upstream
-    with serving({"mc3_18.pth": content}, cut=1000) as server:
-        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
-        _, record = _point_to(monkeypatch, "mc3_18", **source)
-        with pytest.raises((ValueError, ConnectionError), match="cut short|Cannot fetch"):
-            zoo.create("mc3_18", pretrained=True)
+    hub.files["mc3_18.pth"] = content
+    monkeypatch.setattr("converters.download.WAITS_SECONDS", (0.0, 0.0, 0.0))
+    hub.fail("GET /mc3_18", times=None, cut=1000)
+    source = {"url": f"{hub.url}/mc3_18.pth", "sha256": _prefix(content)}
+    _, record = _point_to(monkeypatch, "mc3_18", **source)
+    with pytest.raises((ValueError, ConnectionError), match="cut short|Cannot fetch"):
+        zoo.create("mc3_18", pretrained=True)
     assert not (cache_folder("mc3_18", record) / "model.safetensors").exists()
 
 
-def test_an_unknown_hash_is_remembered_and_compared(cache, monkeypatch, upstream):
+def test_an_unknown_hash_is_remembered_and_compared(hub, cache, monkeypatch, upstream):
     _, content = upstream
-    files = {"mc3_18.pth": content}
-    with serving(files) as server:
-        source = {"url": f"{server.url}/mc3_18.pth", "sha256": UNKNOWN}
-        _, record = _point_to(monkeypatch, "mc3_18", **source)
+    hub.files["mc3_18.pth"] = content
+    source = {"url": f"{hub.url}/mc3_18.pth", "sha256": UNKNOWN}
+    _, record = _point_to(monkeypatch, "mc3_18", **source)
+    zoo.create("mc3_18", pretrained=True)
+    (cache_folder("mc3_18", record) / "model.safetensors").unlink()
+    hub.files["mc3_18.pth"] = _saved({"changed": torch.zeros(1)})
+    with pytest.raises(ValueError, match="changed upstream"):
         zoo.create("mc3_18", pretrained=True)
-        (cache_folder("mc3_18", record) / "model.safetensors").unlink()
-        files["mc3_18.pth"] = _saved({"changed": torch.zeros(1)})
-        with pytest.raises(ValueError, match="changed upstream"):
-            zoo.create("mc3_18", pretrained=True)
 
 
-def test_a_damaged_cache_is_made_anew(cache, monkeypatch, upstream, caplog):
+def test_a_damaged_cache_is_made_anew(hub, cache, monkeypatch, upstream, caplog):
     _, content = upstream
-    with serving({"mc3_18.pth": content}) as server:
-        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
-        _, record = _point_to(monkeypatch, "mc3_18", **source)
-        first = zoo.create("mc3_18", pretrained=True)
-        path = cache_folder("mc3_18", record) / "model.safetensors"
-        path.write_bytes(path.read_bytes()[:5000])
-        second = zoo.create("mc3_18", pretrained=True)
-        assert downloads(server) == {"/mc3_18.pth": 2}
+    hub.files["mc3_18.pth"] = content
+    source = {"url": f"{hub.url}/mc3_18.pth", "sha256": _prefix(content)}
+    _, record = _point_to(monkeypatch, "mc3_18", **source)
+    first = zoo.create("mc3_18", pretrained=True)
+    path = cache_folder("mc3_18", record) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    second = zoo.create("mc3_18", pretrained=True)
+    assert len(hub.asked("GET /mc3_18.pth")) == 2
     assert "is damaged; made anew" in caplog.text
     assert torch.equal(first.fc.weight, second.fc.weight)
 
 
-def test_a_cache_of_other_facts_is_made_anew(cache, monkeypatch, upstream, caplog):
+def test_a_cache_of_other_facts_is_made_anew(hub, cache, monkeypatch, upstream, caplog):
     import converters
 
     reference, content = upstream
-    with serving({"mc3_18.pth": content}) as server:
-        source = {"url": f"{server.url}/mc3_18.pth", "sha256": _prefix(content)}
-        _, record = _point_to(monkeypatch, "mc3_18", **source)
-        zoo.create("mc3_18", pretrained=True)
-        path = cache_folder("mc3_18", record) / "model.safetensors"
-        state = {key: torch.zeros_like(value) for key, value in read_checkpoint(path).items()}
-        converters.write_safetensors(state, path, metadata={"digest": "of another record"})
-        model = zoo.create("mc3_18", pretrained=True)
+    hub.files["mc3_18.pth"] = content
+    source = {"url": f"{hub.url}/mc3_18.pth", "sha256": _prefix(content)}
+    _, record = _point_to(monkeypatch, "mc3_18", **source)
+    zoo.create("mc3_18", pretrained=True)
+    path = cache_folder("mc3_18", record) / "model.safetensors"
+    state = {key: torch.zeros_like(value) for key, value in read_checkpoint(path).items()}
+    converters.write_safetensors(state, path, metadata={"digest": "of another record"})
+    model = zoo.create("mc3_18", pretrained=True)
     assert torch.equal(model.fc.weight, reference.fc.weight)
     assert "was written for other facts" in caplog.text
 
@@ -187,11 +181,10 @@ def test_without_a_network_the_ways_out_are_named(cache, monkeypatch, name):
         zoo.create(name, pretrained=True)
 
 
-def test_a_server_without_the_file_is_named(cache, monkeypatch):
-    with serving({}) as server:
-        _point_to(monkeypatch, "mc3_18", url=f"{server.url}/gone.pth")
-        with pytest.raises(ConnectionError, match=r"gone\.pth \(HTTP Error 404"):
-            zoo.create("mc3_18", pretrained=True)
+def test_a_server_without_the_file_is_named(hub, cache, monkeypatch):
+    _point_to(monkeypatch, "mc3_18", url=f"{hub.url}/gone.pth")
+    with pytest.raises(ConnectionError, match=r"gone\.pth \(HTTP Error 404"):
+        zoo.create("mc3_18", pretrained=True)
 
 
 def test_image_weights_are_inflated_and_the_head_is_new(cache, monkeypatch):
@@ -228,41 +221,41 @@ def test_image_weights_are_inflated_and_the_head_is_new(cache, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_that_ask_at_once_download_once(cache, upstream):
+def test_two_processes_that_ask_at_once_download_once(hub, cache, upstream):
     _, content = upstream
-    with serving({"mc3_18.pth": content}) as server:
-        program = textwrap.dedent(f"""
-            import dataclasses, registry, zoo
-            import huggingface_hub.constants as constants
-            constants.HF_ASSETS_CACHE = {str(cache)!r}
-            entry = registry.load("mc3_18")
-            record = entry.architecture.weights[0]
-            source = dataclasses.replace(
-                record.source, url="{server.url}/mc3_18.pth", sha256="{_prefix(content)}"
-            )
-            record = dataclasses.replace(record, source=source)
-            from zoo.pretrained import load_weights
-            print(len(load_weights(entry, record).state))
-        """)
-        running = [
-            subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        outputs = {process.communicate(timeout=120)[0] for process in running}
-        assert all(process.returncode == 0 for process in running)
-        assert len(outputs) == 1
-        assert downloads(server) == {"/mc3_18.pth": 1}
+    hub.files["mc3_18.pth"] = content
+    program = textwrap.dedent(f"""
+        import dataclasses, registry, zoo
+        import huggingface_hub.constants as constants
+        constants.HF_ASSETS_CACHE = {str(cache)!r}
+        entry = registry.load("mc3_18")
+        record = entry.architecture.weights[0]
+        source = dataclasses.replace(
+            record.source, url="{hub.url}/mc3_18.pth", sha256="{_prefix(content)}"
+        )
+        record = dataclasses.replace(record, source=source)
+        from zoo.pretrained import load_weights
+        print(len(load_weights(entry, record).state))
+    """)
+    running = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = {process.communicate(timeout=120)[0] for process in running}
+    assert all(process.returncode == 0 for process in running)
+    assert len(outputs) == 1
+    assert len(hub.asked("GET /mc3_18.pth")) == 1
 
 
-def test_a_mirror_is_asked_where_the_source_is_gone(cache, monkeypatch, upstream):
+def test_a_mirror_is_asked_where_the_source_is_gone(hub, cache, monkeypatch, upstream):
     reference, content = upstream
-    with serving({"mirror/mc3_18.pth": content}) as server:
-        gone = f"{server.url}/gone.pth"
-        entry, record = _point_to(monkeypatch, "mc3_18", url=gone, sha256=_prefix(content))
-        mirror = dataclasses.replace(record.source, url=f"{server.url}/mirror/mc3_18.pth")
-        record = dataclasses.replace(record, mirrors=(mirror,))
-        found = load_weights(entry, record).state
-        assert [path for _, path in server.requests] == ["/gone.pth", "/mirror/mc3_18.pth"]
+    hub.files["mirror/mc3_18.pth"] = content
+    gone = f"{hub.url}/gone.pth"
+    entry, record = _point_to(monkeypatch, "mc3_18", url=gone, sha256=_prefix(content))
+    mirror = dataclasses.replace(record.source, url=f"{hub.url}/mirror/mc3_18.pth")
+    record = dataclasses.replace(record, mirrors=(mirror,))
+    found = load_weights(entry, record).state
+    assert [one.path for one in hub.requests] == ["/gone.pth", "/mirror/mc3_18.pth"]
     wanted = converters.convert(reference.state_dict(), name="mc3_18")
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 import torch
 from golden_rule import clip, filled, golden
-from loopback import serving
 from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import converters
@@ -148,7 +147,7 @@ def test_zero_shot_weights_want_names_and_say_so_once(letters, tmp_path, monkeyp
         assert torch.equal(named(random_clip(SHAPE, seed=1)), model(random_clip(SHAPE, seed=1)))
 
 
-def test_pretrained_weights_bring_their_names_or_ask_for_them(letters, cache, monkeypatch):
+def test_pretrained_weights_bring_their_names_or_ask_for_them(letters, hub, cache, monkeypatch):
     """A record with labels gives their logits at once; a zero-shot one wants them."""
     torch.manual_seed(0)
     model = scramble(zoo.create("test_xclip"), torch.zeros(SHAPE))
@@ -156,34 +155,34 @@ def test_pretrained_weights_bring_their_names_or_ask_for_them(letters, cache, mo
     torch.save({"model": converters.export(model, target="xclip")}, file)
     entry = registry.load("test_xclip")
     tiny = entry.architecture
-    with serving({"tiny.pth": file.getvalue()}) as server:
-        source = UpstreamSource(
-            layout="xclip",
-            url=f"{server.url}/tiny.pth",
-            filename="tiny.pth",
-            sha256=UNKNOWN,
-        )
-        named = replace(
-            family._ZERO_SHOT,
-            tag="three",
-            labels="three",
-            num_classes=3,
-            mirrors=(),
-            source=source,
-            sampling=tiny.sampling,
-            preprocess=tiny.preprocess,
-        )
-        zero = replace(named, tag="zero_shot", labels=None, num_classes=0)
-        changed = replace(entry, architecture=replace(tiny, weights=(named, zero)))
-        monkeypatch.setitem(registry.catalogue._registered, "test_xclip", changed)
-        monkeypatch.setattr(registry, "labels", lambda _: ("ab", "c", "mm"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            found = zoo.create("test_xclip", pretrained=True)
-            own = zoo.create("test_xclip.zero_shot", pretrained=True, labels=["mm", "c"])
-        with pytest.warns(UserWarning, match="have no names") as caught:
-            zoo.create("test_xclip.zero_shot", pretrained=True)
-            zoo.create("test_xclip", pretrained=True, num_classes=5)
+    hub.files["tiny.pth"] = file.getvalue()
+    source = UpstreamSource(
+        layout="xclip",
+        url=f"{hub.url}/tiny.pth",
+        filename="tiny.pth",
+        sha256=UNKNOWN,
+    )
+    named = replace(
+        family._ZERO_SHOT,
+        tag="three",
+        labels="three",
+        num_classes=3,
+        mirrors=(),
+        source=source,
+        sampling=tiny.sampling,
+        preprocess=tiny.preprocess,
+    )
+    zero = replace(named, tag="zero_shot", labels=None, num_classes=0)
+    changed = replace(entry, architecture=replace(tiny, weights=(named, zero)))
+    monkeypatch.setitem(registry.catalogue._registered, "test_xclip", changed)
+    monkeypatch.setattr(registry, "labels", lambda _: ("ab", "c", "mm"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = zoo.create("test_xclip", pretrained=True)
+        own = zoo.create("test_xclip.zero_shot", pretrained=True, labels=["mm", "c"])
+    with pytest.warns(UserWarning, match="have no names") as caught:
+        zoo.create("test_xclip.zero_shot", pretrained=True)
+        zoo.create("test_xclip", pretrained=True, num_classes=5)
     assert len(caught) == 2
     assert found.record.labels == ("ab", "c", "mm")
     assert own.record.labels == ("mm", "c")
