@@ -50,8 +50,13 @@ class FrameDecoder:
         self._stand(demux(self._file), from_start=True)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and end the decoder's threads; nothing can be read afterwards."""
         self._file.container.close()
+        # The generator holds this object, and so the decoder with its threads, until garbage is
+        # collected; in a forked process, which has no such threads, that would wait for ever.
+        self._decoded = iter(())
+        self._held = None
+        del self._file
 
     def frames(self, indices: list[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode frames one by one, holding one.

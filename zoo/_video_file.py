@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["OpenFile", "decode", "demux", "open_file"]
+__all__ = ["VIDEO_SUFFIXES", "OpenFile", "decode", "demux", "open_file"]
 
 logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".m2ts", ".m4v", ".mjpeg", ".mkv"),
+        *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    )
+)
+"""What tells a video among the files of a folder; a file that is named itself may have any."""
 
 NO_VIDEO_FORMATS = frozenset({"tty", "hls", "concat", "dash", "sdp", "ffmetadata"})
 """What libav opens although it is text: a listing drawn as frames, or names of other files."""

@@ -18,7 +18,7 @@ from zoo.preprocessing import preprocess
 from zoo.sampling import clip_indices
 from zoo.video import Video
 
-__all__ = ["HasRecipe", "Recipe", "iter_clips", "load_clip"]
+__all__ = ["HasRecipe", "Recipe", "check_views", "decoded_clips", "iter_clips", "load_clip"]
 
 
 class Recipe(Protocol):
@@ -103,26 +103,47 @@ def iter_clips(
             f"This model takes {channels} channels; a video gives 3, or 1 in gray: make the clip "
             f"yourself, or build the model with in_chans=3 or 1."
         )
-    if num_crops not in (1, 3):
-        raise ValueError(
-            f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."
-        )
-    if num_clips != "all" and (not isinstance(num_clips, int) or num_clips < 1):
-        raise ValueError(f"num_clips={num_clips!r} is given; give 1 or more, or 'all'.")
+    check_views(num_clips, num_crops)
     opened = video if isinstance(video, Video) else Video(video)
     # a video that came open stays open
     closing = nullcontext() if opened is video else opened
 
     def clips() -> Iterator[Tensor]:
         with closing:
-            for frames in _decoded_clips(opened, clip_indices(recipe, opened.times, num_clips)):
+            for frames in decoded_clips(opened, clip_indices(recipe, opened.times, num_clips)):
                 yield preprocess(frames, pixels, num_crops=num_crops)
 
     return clips()
 
 
-def _decoded_clips(video: Video, clips: Iterator[list[int]]) -> Iterator[Tensor]:
-    """Decode clips in order: uint8 (T, H, W, C) each, every frame of the video at most once."""
+def check_views(num_clips: int | Literal["all"], num_crops: int) -> None:
+    """Refuse numbers of views that do not exist.
+
+    Args:
+        num_clips: Clips a video, or "all".
+        num_crops: Crops a clip.
+
+    Raises:
+        ValueError: No such views can be taken.
+    """
+    if num_crops not in (1, 3):
+        raise ValueError(
+            f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."
+        )
+    if num_clips != "all" and (not isinstance(num_clips, int) or num_clips < 1):
+        raise ValueError(f"num_clips={num_clips!r} is given; give 1 or more, or 'all'.")
+
+
+def decoded_clips(video: Video, clips: Iterator[list[int]]) -> Iterator[Tensor]:
+    """Decode clips in order, every frame of the video at most once.
+
+    Args:
+        video: An open video.
+        clips: T indices for each clip, ascending; clips in the order of their first frames.
+
+    Returns:
+        An iterator over clips, uint8 (T, H, W, C).
+    """
     held: dict[int, Tensor] = {}
     begun: deque[list[int]] = deque()
     ahead = next(clips, None)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["crop_corners", "preprocess", "resized"]
+__all__ = ["check_takes_frames", "crop_corners", "crops", "normalise", "preprocess", "resized"]
 
 
 def preprocess(
@@ -36,15 +36,26 @@ def preprocess(
     Returns:
         float32 (num_crops, C, T, S, S), S = `recipe.img_size`; channels-last-3d in memory.
     """
+    pixels = crops(frames, recipe, num_crops=num_crops).float()  # (V, T, S, S, C)
+    return rearrange(_normalised(pixels, recipe), "v t h w c -> v c t h w")
+
+
+def crops(frames: Tensor | NDArray[np.uint8], recipe: Preprocess, *, num_crops: int = 1) -> Tensor:
+    """Resize and crop one decoded clip, as the first half of `preprocess`.
+
+    Args:
+        frames: Decoded clip, uint8 (T, H, W, C), RGB.
+        recipe: What the weights were trained on; its `mean`, `std` and channel order are not used.
+        num_crops: 1 for the centre, 3 for both ends and the centre along the longer side.
+
+    Returns:
+        uint8 (num_crops, T, S, S, C), S = `recipe.img_size`, C = 1 for a recipe in gray.
+    """
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as F
 
     clip = _checked(frames)
-    if len(recipe.mean) == 2:
-        raise ValueError(
-            "This model takes optical flow, two channels that frames do not hold; compute it and "
-            "call the model with float (N, 2, T, H, W)."
-        )
+    check_takes_frames(recipe)
     if num_crops not in (1, 3):
         raise ValueError(
             f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."
@@ -58,7 +69,9 @@ def preprocess(
         )
     mode = InterpolationMode(recipe.interpolation)
     gray = len(recipe.mean) == 1
-    out = torch.empty((num_crops, len(clip), size, size, len(recipe.mean)))  # (V, T, S, S, C)
+    out = torch.empty(
+        (num_crops, len(clip), size, size, len(recipe.mean)), dtype=torch.uint8
+    )  # (V, T, S, S, C)
     for t, frame in enumerate(rearrange(clip, "t h w c -> t 1 c h w")):
         small = F.resize(frame, target, interpolation=mode, antialias=recipe.antialias)
         small = F.rgb_to_grayscale(small) if gray else small
@@ -67,11 +80,50 @@ def preprocess(
         ):
             crop = small[0, :, top : top + size, left : left + size]
             out[v, t] = rearrange(crop, "c h w -> h w c")
+    return out
+
+
+def normalise(clip: Tensor, recipe: Preprocess) -> Tensor:
+    """Make a clip that has its size already a model's input, as the second half of `preprocess`.
+
+    Args:
+        clip: uint8 (T, H, W, C), RGB or gray.
+        recipe: What the weights were trained on; its sizes are not read.
+
+    Returns:
+        float32 (C, T, H, W); channels-last-3d in memory.
+    """
+    from torchvision.transforms import functional as F
+
+    if len(recipe.mean) < clip.shape[-1]:
+        clip = rearrange(
+            F.rgb_to_grayscale(rearrange(clip, "t h w c -> t c h w")), "t c h w -> t h w c"
+        )
+    return rearrange(_normalised(clip.contiguous().float(), recipe), "t h w c -> c t h w")
+
+
+def _normalised(pixels: Tensor, recipe: Preprocess) -> Tensor:
+    """Bring pixels of 0 to 255 to the weights' range: float (..., C), in place if it can be."""
     if recipe.channel_order == "bgr":
-        out = out.flip(-1)
+        pixels = pixels.flip(-1)
     # the same three steps in the same order as torchvision: their rounding is part of the recipe
-    out.div_(255).sub_(torch.tensor(recipe.mean)).div_(torch.tensor(recipe.std))
-    return rearrange(out, "v t h w c -> v c t h w")
+    return pixels.div_(255).sub_(torch.tensor(recipe.mean)).div_(torch.tensor(recipe.std))
+
+
+def check_takes_frames(recipe: Preprocess) -> None:
+    """Refuse a recipe whose input cannot be made from frames.
+
+    Args:
+        recipe: What the weights were trained on.
+
+    Raises:
+        ValueError: It wants optical flow.
+    """
+    if len(recipe.mean) == 2:
+        raise ValueError(
+            "This model takes optical flow, two channels that frames do not hold; compute it and "
+            "call the model with float (N, 2, T, H, W)."
+        )
 
 
 def resized(recipe: Preprocess, img_size: int) -> Preprocess:

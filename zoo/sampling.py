@@ -7,7 +7,7 @@ the last one is repeated.
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Literal
@@ -18,7 +18,9 @@ __all__ = [
     "clip_indices",
     "dense",
     "frames_at",
+    "frames_between",
     "multi_clip",
+    "random_clip",
     "segments",
     "span_windows",
     "time_windows",
@@ -117,6 +119,41 @@ def frames_at(times: Sequence[float], seconds: Sequence[float]) -> list[int]:
     return [max(bisect_right(times, wanted + tolerance) - 1, 0) for wanted in seconds]
 
 
+def frames_between(
+    times: Sequence[float], start_seconds: float | None, end_seconds: float | None
+) -> range:
+    """Find the frames that start in [start, end), or else the one that is on screen then.
+
+    Args:
+        times: When each frame of the video starts, seconds, ascending.
+        start_seconds: Where the part begins; None: with the video.
+        end_seconds: Where it ends; None: with the video.
+
+    Returns:
+        The indices.
+
+    Raises:
+        ValueError: The video ends before the part begins.
+    """
+    _check(total=len(times))
+    gap = _mean_gap(times)
+    tolerance = min(ROUNDING_SECONDS, gap / 4)
+    first, end = 0, len(times)
+    if start_seconds is not None:
+        if start_seconds > times[-1] + gap:
+            raise ValueError(
+                f"The part from {start_seconds:g} s on is not in the video: its last frame is at "
+                f"{times[-1]:.2f} s; check the annotation, or the file."
+            )
+        first = bisect_left(times, start_seconds - tolerance)
+    if end_seconds is not None:
+        end = bisect_left(times, end_seconds - tolerance)
+    if end <= first:
+        (shown,) = frames_at(times, [start_seconds or times[0]])
+        return range(shown, shown + 1)
+    return range(first, end)
+
+
 def time_windows(
     times: Sequence[float],
     num_frames: int,
@@ -184,21 +221,14 @@ def span_windows(
     """
     total = len(times)
     _check(total=total, num_frames=num_frames, stride=stride)
-    gap = _mean_gap(times)
-    rate = 1.0 if fps is None or gap == 0 else 1 / (gap * fps)
-    window = num_frames * stride * rate
+    window = _span_length(times, num_frames, stride, fps)
     left_over = max(total - window, 0.0)
     if num_clips == "all":
         starts = [min(k * window, left_over) for k in range(max(ceil(total / window - 1e-6), 1))]
     else:
         _check(num_clips=num_clips)
         starts = [left_over * k / num_clips for k in range(num_clips)]
-    # A window shorter than one frame, of a very slow video, shows that frame only.
-    step = max(window - 1, 0.0) / max(num_frames - 1, 1)
-    return (
-        [min(int(start + i * step + 1e-6), total - 1) for i in range(num_frames)]
-        for start in starts
-    )
+    return (_spanned(total, num_frames, start, window) for start in starts)
 
 
 def clip_indices(
@@ -238,6 +268,41 @@ def clip_indices(
     return (_spread(total, num_frames, k + 1, count + 1) for k in range(count))
 
 
+def random_clip(sampling: Sampling, times: Sequence[float], rng: random.Random) -> list[int]:
+    """Give the frames of one clip for training, chosen at random as a recipe's rule allows.
+
+    `dense` and `span` take a window that may start anywhere. `segments` and `uniform`, whose
+    frames spread over the whole video, take one frame at random from each of T equal parts
+    (Temporal Segment Networks, arXiv:1608.00859).
+
+    Args:
+        sampling: The recipe; its own `num_clips` is not read.
+        times: When each frame of the video starts, seconds, ascending.
+        rng: Source of every choice.
+
+    Returns:
+        T indices, ascending.
+    """
+    total, num_frames, stride = len(times), sampling.num_frames, sampling.frame_stride
+    _check(total=total, num_frames=num_frames, stride=stride)
+    if sampling.rule in ("segments", "uniform"):
+        return segments(total, num_frames, rng=rng)
+    if sampling.rule == "span":
+        window = _span_length(times, num_frames, stride, sampling.fps)
+        return _spanned(total, num_frames, rng.uniform(0, max(total - window, 0.0)), window)
+    if sampling.fps is None:
+        return dense(total, num_frames, stride=stride, rng=rng)
+    gap = stride / sampling.fps
+    last_start = max(times[-1] - times[0] - (num_frames - 1) * gap, 0.0)
+    start = times[0]
+    if last_start > 0:
+        # the last frame, too, is on screen for a while: every frame begins as many windows
+        mean = _mean_gap(times)
+        room = last_start + min(times[-1] - times[-2], mean)
+        start += rng.uniform(0, room) - min(ROUNDING_SECONDS, mean / 4)
+    return frames_at(times, [start + i * gap for i in range(num_frames)])
+
+
 def _spread(total: int, num_frames: int, numerator: int, denominator: int) -> list[int]:
     """Take the frame at a fraction of each of T equal parts; in integers, so never off by one."""
     _check(total=total, num_frames=num_frames)
@@ -251,6 +316,20 @@ def _spread(total: int, num_frames: int, numerator: int, denominator: int) -> li
 
 def _window(total: int, num_frames: int, stride: int, start: int) -> list[int]:
     return [min(start + i * stride, total - 1) for i in range(num_frames)]
+
+
+def _span_length(times: Sequence[float], num_frames: int, stride: int, fps: float | None) -> float:
+    """Length of a `span` window in the video's own frames."""
+    gap = _mean_gap(times)
+    rate = 1.0 if fps is None or gap == 0 else 1 / (gap * fps)
+    return num_frames * stride * rate
+
+
+def _spanned(total: int, num_frames: int, start: float, window: float) -> list[int]:
+    """Spread T frames from the first to the last of a window."""
+    # A window shorter than one frame, of a very slow video, shows that frame only.
+    step = max(window - 1, 0.0) / max(num_frames - 1, 1)
+    return [min(int(start + i * step + 1e-6), total - 1) for i in range(num_frames)]
 
 
 def _last_start(total: int, num_frames: int, stride: int) -> int:

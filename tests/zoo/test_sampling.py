@@ -1,5 +1,5 @@
 import random
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -9,7 +9,9 @@ from zoo.sampling import (
     clip_indices,
     dense,
     frames_at,
+    frames_between,
     multi_clip,
+    random_clip,
     segments,
     time_windows,
     uniform,
@@ -217,3 +219,78 @@ def test_span_of_a_video_slower_than_its_window_never_falls():
     for clip in clip_indices(sampling, times, "all"):
         assert clip == sorted(clip)
     assert next(clip_indices(sampling, times, 1)) == [0] * 8
+
+
+def drawn(sampling, times, count=400):
+    rng = random.Random(0)
+    return [random_clip(sampling, times, rng) for _ in range(count)]
+
+
+def at_rate(total, fps):
+    return [i / fps for i in range(total)]
+
+
+def test_training_takes_a_dense_window_from_anywhere():
+    clips = drawn(recipe("dense", 4, frame_stride=3), at_rate(20, 30))
+    assert {tuple(clip) for clip in clips} == {(s, s + 3, s + 6, s + 9) for s in range(11)}
+    timed = drawn(recipe("dense", 4, frame_stride=3, fps=15.0), at_rate(60, 30), 4200)
+    # at 30 frames a second each step is six frames
+    assert {b - a for clip in timed for a, b in pairwise(clip)} == {6}
+    counts = np.bincount([clip[0] for clip in timed])
+    assert len(counts) == 42
+    assert counts.min() > 60
+    assert counts.max() < 140
+    # a gap in the frames: the last one before it stays on screen
+    late = [0.0, 0.1, 0.2, 5.0, 5.1]
+    assert {tuple(clip) for clip in drawn(recipe("dense", 2, fps=10.0), late)} == {
+        (0, 1),
+        (1, 2),
+        (2, 2),
+        (2, 3),
+        (3, 4),
+    }
+
+
+@pytest.mark.parametrize("rule", ["segments", "uniform"])
+def test_training_takes_one_frame_of_each_part(rule):
+    clips = drawn(recipe(rule, 4), at_rate(10, 30))
+    # parts [0, 2), [2, 5), [5, 7), [7, 10)
+    assert {tuple(clip) for clip in clips} == set(product((0, 1), (2, 3, 4), (5, 6), (7, 8, 9)))
+
+
+def test_training_takes_a_span_from_anywhere():
+    # SlowFast: start uniform in [0, total - window], then linspace to start + window - 1
+    sampling, times = recipe("span", 4, frame_stride=8, fps=30.0), at_rate(200, 60)
+    mirror = random.Random(0)
+    for clip in drawn(sampling, times):
+        start = mirror.uniform(0, 200 - 4 * 8 * 2)
+        assert clip == np.linspace(start, start + 63, 4).astype(int).tolist()
+
+
+@pytest.mark.parametrize("rule", ["dense", "span", "segments", "uniform"])
+def test_training_on_a_short_video_repeats_its_last_frame(rule):
+    clip = random_clip(recipe(rule, 5), at_rate(3, 30), random.Random(0))
+    assert clip == ([0, 1, 2, 2, 2] if rule != "span" else clip)
+    assert (clip[0], clip[-1], sorted(clip)) == (0, 2, clip)
+
+
+def test_a_part_holds_the_frames_that_start_in_it():
+    times = at_rate(100, 30)
+    rounded = [round(time, 3) for time in times]  # as matroska stores them
+    for start, end in product(range(0, 100, 7), repeat=2):
+        if start < end:
+            wanted = range(start, end)
+            for stored in (times, rounded):
+                assert frames_between(stored, start / 30, end / 30) == wanted
+    assert frames_between(times, None, None) == range(100)
+    assert frames_between(times, 1.0, None) == range(30, 100)
+    assert frames_between(times, None, 1.0) == range(30)
+    assert frames_between(times, None, 1e9) == range(100)
+    # between two frames, and while the last one is on screen
+    assert frames_between(times, 1.01, 1.02) == range(30, 31)
+    assert frames_between(times, 3.32, 4.0) == range(99, 100)
+    assert frames_between([0.0], None, 0.5) == range(1)
+    with pytest.raises(
+        ValueError, match=r"from 3\.4 s on is not in the video: .* at 3\.30 s; chec"
+    ):
+        frames_between(times, 3.4, 4.0)

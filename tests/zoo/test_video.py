@@ -1,6 +1,8 @@
 """Random access, times and pixel formats, on files that are as they should be."""
 
+import gc
 import random
+import weakref
 
 import av
 import numpy as np
@@ -174,3 +176,18 @@ def test_an_open_video_describes_itself(tmp_path):
     video.close()
     with pytest.raises(ValueError, match="is closed; open the Video again"):
         video.read([0])
+
+
+def test_a_closed_video_leaves_no_decoder_for_the_garbage_collector(tmp_path):
+    """A decoder's threads do not exist in a forked process, where collecting it never ended."""
+    path = videos.write_video(tmp_path / "a.mp4", 30)
+    gc.collect()
+    gc.disable()
+    try:
+        with Video(path) as video:
+            video.read([20, 3])
+            decoder = weakref.ref(video._decoder)
+        del video
+        assert decoder() is None
+    finally:
+        gc.enable()
