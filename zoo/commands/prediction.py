@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.commands._console import say, sentence
+from zoo.commands._videos import video_files
 
 if TYPE_CHECKING:
     from zoo.models._base import VideoModel
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["predict_"]
 
 DEFAULT_MODEL = "r2p1d_nano.motion"
-_VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".m2ts", ".m4v", ".mjpeg", ".mkv"),
-    *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
-)
 
 
 def predict_(
@@ -51,7 +48,7 @@ def predict_(
             raise typer.BadParameter(
                 f"{video!r} is no path of a file or folder.", param_hint="VIDEOS"
             )
-    files, empty = _video_files([Path(video) for video in videos])
+    files, empty = video_files([Path(video) for video in videos])
     _check_views(clips, crops)
     if sheet is not None:
         if len(files) != 1 or empty:
@@ -132,25 +129,6 @@ def _check_views(clips: str, crops: int) -> None:
         )
     if crops not in (1, 3):
         raise typer.BadParameter(f"{crops} is neither 1 nor 3.", param_hint="--crops")
-
-
-def _video_files(paths: list[Path]) -> tuple[list[Path], list[Path]]:
-    """The files named, and those in folders named; and the folders without any."""
-    files, broken = [], []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(
-            item
-            for item in path.rglob("*")
-            if item.suffix.lower() in _VIDEO_SUFFIXES and item.is_file()
-        )
-        if not inside:
-            say(f"error: the folder '{path}' holds no video files.")
-            broken.append(path)
-        files += inside
-    return files, broken
 
 
 def _progress(files: list[Path]) -> Any:
