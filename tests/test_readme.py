@@ -21,12 +21,15 @@ def test_the_readme_fits_its_limit():
 
 
 def _program(block):
-    """A program of the README; the one that trains is slow."""
+    """A program of the README, or one it links to; the one that trains is slow."""
     name = PROGRAMS.get(block, Path("?")).stem
     return pytest.param(block, id=name, marks=[pytest.mark.slow] if name == "finetune" else [])
 
 
-@pytest.mark.parametrize("block", [_program(block) for block in BLOCKS])
+FINETUNE = (ROOT / "examples" / "finetune.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", [_program(block) for block in [*BLOCKS, FINETUNE]])
 def test_every_program_in_the_readme_is_an_example_that_runs(block, tmp_path):
     path = PROGRAMS[block]
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -54,6 +57,9 @@ def test_every_model_named_in_the_readme_exists():
     assert len(named) > 3
 
 
+COMMANDS = sorted(set(re.findall(r"^zoo (\w+)", TEXT, re.MULTILINE)) - {"experiment"})
+
+
 def test_every_command_line_option_named_in_the_readme_exists():
     options = set(re.findall(r"--[a-z]+", TEXT))
     helps = "".join(
@@ -64,7 +70,10 @@ def test_every_command_line_option_named_in_the_readme_exists():
             check=True,
             env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
         ).stdout
-        for command in ("list", "info", "predict", "convert", "export")
+        for command in COMMANDS
     )
+    # torchrun's own, and this file's.
+    options -= {"--nproc"}
     assert options <= set(re.findall(r"--[a-z]+", helps))
+    assert len(COMMANDS) > 8
     assert options

@@ -14,9 +14,15 @@ from typing import Annotated
 import typer
 
 from zoo.commands._console import say, say_warning, sentence
+from zoo.commands.auditing import audit_
 from zoo.commands.conversion import convert_, export_
+from zoo.commands.evaluation import embed_, evaluate_
+from zoo.commands.experiments import flops_, motion_
+from zoo.commands.hub import cache_, mirror_, pull_
 from zoo.commands.listing import info_, list_
 from zoo.commands.prediction import predict_
+from zoo.commands.publishing import publish_, push_
+from zoo.commands.training import pretrain_, train_
 
 __all__ = ["app", "main"]
 
@@ -57,8 +63,22 @@ def _program(
 app.command("list")(list_)
 app.command("info")(info_)
 app.command("predict")(predict_)
+app.command("train")(train_)
+app.command("pretrain")(pretrain_)
+app.command("evaluate")(evaluate_)
+app.command("embed")(embed_)
 app.command("convert")(convert_)
 app.command("export")(export_)
+app.command("push")(push_)
+app.command("publish")(publish_)
+app.command("pull")(pull_)
+app.command("mirror")(mirror_)
+app.add_typer(cache_, name="cache")
+experiment = typer.Typer(help="Make the documentation's measurements again.", no_args_is_help=True)
+experiment.command("motion")(motion_)
+experiment.command("flops")(flops_)
+app.add_typer(experiment, name="experiment")
+app.command("audit")(audit_)
 
 
 if __name__ == "__main__":
