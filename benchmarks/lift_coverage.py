@@ -9,7 +9,7 @@ Every architecture is built with scrambled weights (noise on every parameter, Ba
 from a pass on noise) and lifted by every method; a still clip of four frames must give the
 picture's logits to 1e-4 of the largest, and another picture must give logits that differ by 1 %,
 else nothing is proved. Architectures above `--largest` million parameters are checked with the
-largest smaller one of the same file and class, and say so.
+one of the same file and class that is most alike by name, and say so.
 
 What a method should cover is told by timm's own modules and not by what lifting finds in them:
 
@@ -24,8 +24,9 @@ from __future__ import annotations
 import argparse
 import collections
 import copy
+import csv
+import itertools
 import json
-import math
 import re
 import sys
 import time
@@ -99,7 +100,8 @@ def measure(name: str) -> dict[str, Any]:
         return row | {"unusable": f"{type(error).__name__}: {str(error)[:160]}"}
     for method in LIFTING:
         result = lift(image, method, pictures[:1])
-        if result.startswith("wrong"):  # rounding, or a wrong answer? Doubles tell.
+        # Rounding, or a wrong answer? An overflow, or no answer? Doubles tell.
+        if result.startswith(("wrong", "deaf")):
             result = lift(copy.deepcopy(image).double(), method, pictures[:1].double())
             result += " in float64"
         row[method] = result
@@ -145,27 +147,15 @@ def lift(image: nn.Module, method: str, picture: Tensor) -> str:
 
 
 def hears_order(model: LiftedModel, clip: Tensor) -> float:
-    """What another order of frames changes once the new parameters have noise.
-
-    Attention that multiplies its input with itself overflows with noise of full size; then less.
-    """
+    """What another order of frames changes once the new parameters have noise."""
     rng = torch.Generator().manual_seed(2)
-    noises = {}
     for name in model.new_parameters:
         weight = model.get_parameter(name)
         spread = 0.3 if "embed" in name or weight.ndim == 1 else weight[0].numel() ** -0.5
         spread *= 0.3 if weight.ndim > 2 and "embed" not in name else 1
-        noises[name] = spread * torch.randn(weight.shape, generator=rng).to(weight)
-        weight += noises[name]
+        weight += spread * torch.randn(weight.shape, generator=rng).to(weight)
     frames = clip + torch.randn(clip.shape, generator=rng).to(clip)
-    for _ in range(4):
-        heard = relative(model(frames[:, :, [2, 0, 3, 1]]), model(frames))
-        if math.isfinite(heard):
-            break
-        for name, noise in noises.items():
-            model.get_parameter(name).sub_(0.7 * noise)
-            noise.mul_(0.3)
-    return heard
+    return relative(model(frames[:, :, [2, 0, 3, 1]]), model(frames))
 
 
 def relative(found: Tensor, want: Tensor) -> float:
@@ -218,12 +208,21 @@ def in_order(facts: dict[str, Any], largest: float) -> list[str]:
 
 
 def sibling(name: str, facts: dict[str, Any], measured: set[str]) -> str | None:
-    """The architecture itself if it was measured, else the largest measured one of its class."""
+    """The architecture itself if it was measured, else the one of its class most alike by name.
+
+    Of those that begin alike for as many letters, the largest.
+    """
     if name in measured:
         return name
     kin = [other for other in measured if facts[other][:2] == facts[name][:2]]
-    near = [other for other in kin if family(other) == family(name)]
-    return max(near or kin, key=lambda other: facts[other][2], default=None)
+    alike = {
+        other: sum(
+            1
+            for _ in itertools.takewhile(lambda ab: ab[0] == ab[1], zip(name, other, strict=False))
+        )
+        for other in kin
+    }
+    return max(kin, key=lambda other: (alike[other], facts[other][2]), default=None)
 
 
 def main() -> None:
@@ -266,59 +265,96 @@ def lines(path: Path) -> list[str]:
 
 
 def write_table(out: Path, facts: dict[str, Any], table: Path) -> None:
-    """Sum up per method, and list every architecture that is not covered with the reason."""
+    """Sum up per method, give every reason, and beside it every architecture's results as CSV."""
     rows = {row["name"]: row for row in map(json.loads, lines(out))}
-    plan = {name: sibling(name, facts, set(rows)) for name in facts}
+    plan = {name: sibling(name, facts, set(rows)) or "" for name in sorted(facts)}
+    reasons: dict[tuple[str, str, bool], list[str]] = collections.defaultdict(list)
+    summary, columns = [], []
+    for method in LIFTING:
+        count: collections.Counter[str] = collections.Counter()
+        inside = covered = 0
+        column = []
+        for name, measured in plan.items():
+            row = rows.get(measured, {"unusable": "nothing of its class was measured"})
+            word, rest = verdict(row, method)
+            scope = in_scope(method, row)
+            count[word] += 1
+            inside += scope
+            covered += scope and word == "exact"
+            if word != "exact":
+                reasons[method, f"{word}: {rest}", scope].append(name)
+            column.append(f"{word} {rest}" if word == "exact" else f"{word}: {rest}")
+        columns.append(column)
+        summary.append(
+            f"| `{method}:` | {count['exact']} | {count['wrong']} | {count['deaf']} "
+            f"| {count['refused']} | {count['failed']} | {count['not measured']} "
+            f"| {covered} of {inside}, {covered / inside:.1%} |"
+        )
+    only_patches = sum(
+        bool(rows.get(m, {}).get("patch_convolutions")) and not rows.get(m, {}).get("convolutional")
+        for m in plan.values()
+    )
+    text = [*heading(rows, plan, table), *summary, ""]
+    text += [f"Architectures whose only larger convolutions cut patches: {only_patches}.", ""]
+    numbers: dict[str, int] = {}
+    for scoped, title in ((True, "In scope and not covered"), (False, "Out of scope and refused")):
+        text += [f"## {title}", ""]
+        for (method, reason, inside_scope), names in sorted(reasons.items()):
+            if inside_scope != scoped:
+                continue
+            most = 1000 if method != "joint" and scoped else 12
+            more = f" and {len(names) - most} more" if len(names) > most else ""
+            number = numbers.setdefault(reason, len(numbers) + 1)
+            text.append(
+                f"- {number}. `{method}:` {reason} ({len(names)}): {', '.join(names[:most])}{more}"
+            )
+        text.append("")
+    table.write_text("\n".join(text).rstrip() + "\n")
+    with table.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["architecture", "measured", *LIFTING])
+        cells = [[short(cell, numbers) for cell in column] for column in columns]
+        writer.writerows(zip(plan, plan.values(), *cells, strict=True))
+
+
+def short(cell: str, numbers: dict[str, int]) -> str:
+    """A result as the CSV has it: an error, or the number of its reason in the table."""
+    return f"{cell.partition(':')[0]} {numbers[cell]}" if cell in numbers else cell
+
+
+def verdict(row: dict[str, Any], method: str) -> tuple[str, str]:
+    """One word on a method, and the error or the reason."""
+    if "unusable" in row:
+        return "not measured", row["unusable"]
+    word, _, rest = str(row[method]).partition(" ")
+    if word == "exact" and not row["listens"] >= 0.01:
+        return "deaf", "pictures do not differ"
+    return word, rest
+
+
+def heading(rows: dict[str, Any], plan: dict[str, str], table: Path) -> list[str]:
+    """What was measured, what each method should cover, and the head of the table."""
     counted = sorted({kind for row in rows.values() for kind in row.get("attention", ())})
-    text = [
+    return [
         "# What lifting covers",
         "",
         f"Written by `benchmarks/lift_coverage.py` with timm {timm.__version__} and torch "
         f"{torch.__version__}: {len(plan)} architectures, {len(rows)} of them built and measured "
-        f"with scrambled weights at small pictures, {len(plan) - len(rows)} counted as the largest "
-        f"measured architecture of their class. Exact: a still clip of {FRAMES} frames deviates by "
-        f"less than {TOLERANCE:.0e} of the largest logit, and another order of frames changes the "
-        f"answer once the new parameters have noise.",
+        f"with scrambled weights at small pictures, {len(plan) - len(rows)} counted as the "
+        f"measured one of the same file and class whose name is most alike. Exact: a still clip of "
+        f"{FRAMES} frames deviates by less than {TOLERANCE:.0e} of the largest logit, and another "
+        f"order of frames changes the answer once the new parameters have noise; deaf: it does "
+        f"not. Every architecture's results are in `{table.with_suffix('.csv').name}`, reasons by "
+        f"their numbers here.",
         "",
         "In scope of `i3d:` and `r2p1d:` is what has a convolution with a kernel larger than its "
         "stride; of `tsm:` what has such a convolution and no self-attention; of `divided:`, "
         "`joint:` and `factorised:` what has a module of one of timm's classes of self-attention: "
         f"{', '.join(counted)}. Not counted: {', '.join(NO_SELF_ATTENTION)}.",
         "",
-        "| method | exact | wrong | refused | failed | not measured | of those in its scope |",
-        "|---|---|---|---|---|---|---|",
+        "| method | exact | wrong | deaf | refused | failed | not measured | of its scope |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    details: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
-    for method in LIFTING:
-        count: collections.Counter[str] = collections.Counter()
-        inside = covered = 0
-        for name, measured in plan.items():
-            row = rows.get(measured, {"unusable": "not measured"})
-            result = str(row.get(method, f"none {row.get('unusable', '')}"))
-            word, _, rest = result.partition(" ")
-            if word == "exact" and not row["listens"] >= 0.01:
-                word, rest = "deaf", "pictures do not differ"
-            count[word] += 1
-            scope = in_scope(method, row)
-            inside += scope
-            covered += scope and word == "exact"
-            if word != "exact":
-                details[method, f"{word}: {rest}" if rest else word].append(name)
-        share = f"{covered} of {inside}, {covered / inside:.1%}" if inside else "–"
-        others = count["none"] + count["deaf"]
-        text.append(
-            f"| `{method}:` | {count['exact']} | {count['wrong']} | {count['refused']} "
-            f"| {count['failed']} | {others} | {share} |"
-        )
-    patches = sum(
-        bool(rows.get(m, {}).get("patch_convolutions")) and not rows.get(m, {}).get("convolutional")
-        for m in plan.values()
-    )
-    text += ["", f"Architectures whose only larger convolutions cut patches: {patches}.", ""]
-    for (method, reason), names in sorted(details.items()):
-        shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-        text.append(f"- `{method}:` {reason} ({len(names)}): {shown}")
-    table.write_text("\n".join(text) + "\n")
 
 
 def in_scope(method: str, row: dict[str, Any]) -> bool:
@@ -328,7 +364,7 @@ def in_scope(method: str, row: dict[str, Any]) -> bool:
     if method in ("i3d", "r2p1d"):
         return bool(row.get("convolutional"))
     if method == "tsm":
-        return bool(row.get("convolutional")) and not row["attention"]
+        return bool(row.get("convolutional")) and not row.get("attention")
     return bool(row.get("attention"))
 
 
