@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -364,8 +365,9 @@ def test_a_lifted_image_model_is_trained_and_read_again(data, tmp_path):
     assert again.record.labels == data.labels
 
 
+@pytest.mark.peer
 def test_tensorboard_gets_the_same_figures(data, tmp_path):
-    loading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    loading = import_module("tensorboard.backend.event_processing.event_accumulator")
     run(data, replace(PLAIN, tensorboard=True), tmp_path)
     events = loading.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
