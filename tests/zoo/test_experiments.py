@@ -30,7 +30,7 @@ from zoo.experiments import (
 )
 from zoo.experiments.curves import COLOURS, Curve, draw_curves
 from zoo.experiments.fitting import (
-    Accuracy,
+    ClipAndVideo,
     Epoch,
     Videos,
     draw_videos,
@@ -81,6 +81,7 @@ def test_the_stems_cost_what_arithmetic_says(counted):
     # 8 frames of 112 x 112 places and 64 channels, each a sum over 3 x 7 x 7 (x 3) products.
     assert flat.macs == 8 * 112 * 112 * 64 * 3 * 7 * 7 == 944_111_616
     assert flat.flops == 2 * flat.macs
+    assert (flat.kind, deep.kind) == ("7x7", "7x7")
     assert deep.macs == 3 * flat.macs
     by_hand = flops_by_hand((1, 64, 8, 112, 112), in_chans=3, kernel=(3, 7, 7))
     assert by_hand == deep.flops == 5_664_669_696
@@ -219,14 +220,14 @@ def test_pairs_are_measured_on_clips_and_on_videos():
         8, seed=0, directions=("left-to-right", "right-to-left"), num_frames=12, size=32
     )
     options = {"recipe": RECIPE, "budget": BUDGET}
-    assert measure_pairs(Sees(brightness_moves), balls, **options) == Accuracy(1.0, 1.0)
+    assert measure_pairs(Sees(brightness_moves), balls, **options) == ClipAndVideo(1.0, 1.0)
     backwards = Sees(lambda x: -brightness_moves(x))
-    assert measure_pairs(backwards, balls, **options) == Accuracy(0.0, 0.0)
+    assert measure_pairs(backwards, balls, **options) == ClipAndVideo(0.0, 0.0)
     blind = Sees(lambda x: x.mean(dim=(3, 4)).sum(dim=2)[:, :2].cos())
-    assert measure_pairs(blind, balls, **options) == Accuracy(0.5, 0.5)
+    assert measure_pairs(blind, balls, **options) == ClipAndVideo(0.5, 0.5)
     # A third class is no answer to this question, however sure a network is of it.
     third = Sees(lambda x: torch.cat([brightness_moves(x), torch.full((len(x), 1), 99.0)], dim=1))
-    assert measure_pairs(third, balls, **options) == Accuracy(1.0, 1.0)
+    assert measure_pairs(third, balls, **options) == ClipAndVideo(1.0, 1.0)
 
 
 def test_an_order_blind_model_cannot_pass_the_ceiling():
@@ -357,7 +358,7 @@ def test_the_sets_of_videos_share_no_seed():
 
 def outcome(name, *, best=1):
     runs = tuple(
-        Run(rate, tuple(Epoch(1 / n, Accuracy(rate * n, rate * n)) for n in (1, 2)))
+        Run(rate, tuple(Epoch(1 / n, ClipAndVideo(rate * n, rate * n)) for n in (1, 2)))
         for rate in (0.1, 0.2)
     )
     return Outcome(
@@ -366,8 +367,8 @@ def outcome(name, *, best=1):
         parameters=2_500_000,
         runs=runs,
         best=best,
-        test=Accuracy(0.625, 0.65),
-        pairs=Accuracy(0.5, 0.525),
+        test=ClipAndVideo(0.625, 0.65),
+        pairs=ClipAndVideo(0.5, 0.525),
         seconds=90.0,
         processor_seconds=120.0,
     )
@@ -406,7 +407,7 @@ def test_the_command_on_the_page_names_the_weights(tmp_path):
 
 def test_a_run_is_chosen_by_its_last_epoch():
     def run(*pairs):
-        return Run(0.1, tuple(Epoch(loss, Accuracy(clip, 0.0)) for loss, clip in pairs))
+        return Run(0.1, tuple(Epoch(loss, ClipAndVideo(clip, 0.0)) for loss, clip in pairs))
 
     better = run((0.1, 0.9), (1.0, 0.6))
     worse = run((0.1, 0.99), (0.1, 0.5))

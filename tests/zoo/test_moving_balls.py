@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import zoo
-from zoo.datasets import DIRECTIONS, LABELS, MovingBalls, ReversedPairs
+from zoo.datasets import DIRECTIONS, LABELS, MovingBalls, ReversedPairs, open_dataset
 from zoo.experiments.fitting import pair_answers
 from zoo.sampling import dense, segments, uniform
 
@@ -238,6 +238,10 @@ def test_written_videos_are_a_folder_of_class_folders(tmp_path):
     balls.write(tmp_path / "balls", fps=12)
     files = sorted(str(path.relative_to(tmp_path / "balls")) for path in tmp_path.rglob("*.mp4"))
     assert files == sorted(f"{balls.directions[index % 3]}/{index}.mp4" for index in range(6))
+    read = open_dataset(f"folder:{tmp_path / 'balls'}", split="train")
+    assert read.labels == tuple(sorted(balls.directions))
+    for item in read.items:
+        assert balls.directions[int(item.path.stem) % 3] == read.labels[item.label]
     for index in range(6):
         path = tmp_path / "balls" / balls.directions[index % 3] / f"{index}.mp4"
         with av.open(str(path)) as container:

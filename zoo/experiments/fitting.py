@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from registry.records import Preprocess
 from zoo.datasets.moving_balls import MovingBalls, ReversedPairs
+from zoo.evaluation.metrics import average_views, clip_accuracy, video_accuracy
 from zoo.sampling import dense, multi_clip
 
 __all__ = [
-    "Accuracy",
     "Budget",
+    "ClipAndVideo",
     "Epoch",
     "Videos",
     "draw_videos",
@@ -79,7 +80,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
+class ClipAndVideo:
     """Parts of 1 that were right: of single clips, and of videos whose clips vote together."""
 
     clip: float
@@ -91,7 +92,7 @@ class Epoch:
     """What one pass over the training videos came to."""
 
     loss: float
-    validation: Accuracy
+    validation: ClipAndVideo
 
 
 def draw_videos(balls: MovingBalls) -> Videos:
@@ -158,20 +159,23 @@ def fit(
         yield Epoch(mean_loss, measure(model, validation, recipe=recipe, budget=budget))
 
 
-def measure(model: nn.Module, videos: Videos, *, recipe: Preprocess, budget: Budget) -> Accuracy:
+def measure(
+    model: nn.Module, videos: Videos, *, recipe: Preprocess, budget: Budget
+) -> ClipAndVideo:
     """Accuracy of single clips, and of videos by the mean of their clips' probabilities."""
     windows = _windows(videos.frames.shape[1], budget)
     logits = torch.stack(
         [_predict(model, videos.frames[:, window], recipe) for window in windows], dim=1
     )  # (V, num_clips, K)
-    clip = logits.argmax(dim=2) == videos.labels[:, None]
-    video = logits.softmax(dim=2).mean(dim=1).argmax(dim=1) == videos.labels
-    return Accuracy(_share(clip), _share(video))
+    return ClipAndVideo(
+        clip_accuracy(logits, videos.labels),
+        video_accuracy(logits, videos.labels, average="probabilities"),
+    )
 
 
 def measure_pairs(
     model: nn.Module, balls: MovingBalls, *, recipe: Preprocess, budget: Budget
-) -> Accuracy:
+) -> ClipAndVideo:
     """Accuracy on clips and their reverses, where the answer is one direction or its opposite.
 
     Args:
@@ -187,11 +191,10 @@ def measure_pairs(
         labels = torch.tensor([label for _, label in items])
         logits = _predict(model, torch.stack([clip for clip, _ in items]), recipe)
         found.append(logits[:, : len(balls.directions)])
-    clips = torch.stack(found)  # (num_clips, 2V, K)
-    clip_right = torch.stack([pair_answers(logits) for logits in clips]) == labels
-    return Accuracy(
-        _share(clip_right), _share(pair_answers(clips.softmax(dim=2).mean(dim=0)) == labels)
-    )
+    logits = torch.stack(found, dim=1)  # (2V, num_clips, K)
+    by_clip = torch.stack([pair_answers(clip) for clip in logits.unbind(dim=1)], dim=1)
+    by_video = pair_answers(average_views(logits, "probabilities"))
+    return ClipAndVideo(_share(by_clip == labels[:, None]), _share(by_video == labels))
 
 
 def pair_answers(logits: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from torch import nn
 from registry.records import Preprocess
 from zoo.datasets.moving_balls import LESSON_DIRECTIONS, MovingBalls
 from zoo.experiments.fitting import (
-    Accuracy,
     Budget,
+    ClipAndVideo,
     Epoch,
     Videos,
     draw_videos,
@@ -129,8 +129,8 @@ class Outcome:
         parameters: Numbers that it learned.
         runs: One a learning rate.
         best: Index of the run that the validation videos chose.
-        test: Accuracy of that run's network on the test videos.
-        pairs: Accuracy on the paired set.
+        test: ClipAndVideo of that run's network on the test videos.
+        pairs: ClipAndVideo on the paired set.
         seconds: On the clock, everything together.
         processor_seconds: Of all threads.
     """
@@ -140,8 +140,8 @@ class Outcome:
     parameters: int
     runs: tuple[Run, ...]
     best: int
-    test: Accuracy
-    pairs: Accuracy
+    test: ClipAndVideo
+    pairs: ClipAndVideo
     seconds: float
     processor_seconds: float
 
