@@ -129,8 +129,8 @@ class Outcome:
         parameters: Numbers that it learned.
         runs: One a learning rate.
         best: Index of the run that the validation videos chose.
-        test: ClipAndVideo of that run's network on the test videos.
-        pairs: ClipAndVideo on the paired set.
+        test: Accuracy of that run's network on the test videos.
+        pairs: Accuracy on the paired set.
         seconds: On the clock, everything together.
         processor_seconds: Of all threads.
     """
