@@ -49,10 +49,7 @@ def test_a_photograph_keeps_its_name(image, method):
     assert_close(model(picture[:, :, None].expand(-1, -1, 4, -1, -1)), logits)
 
 
-SEEN = (
-    *("astronaut", "chelsea", "coffee", "hopper", "camera"),
-    *("staircase", "brick", "gravel", "grass"),
-)
+SEEN = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "hopper")
 UNSEEN = "raccoon"
 SIDE, STEP, FRAMES = 32, 4, 4
 
@@ -86,7 +83,6 @@ def pans(photographs, pairs, rng):
     [
         ("framepool", r"^image\.", 1e-3, 20),
         ("r2p1d", r"^temporal\.", 1e-2, 60),
-        ("i3d", r"^image\.(conv_stem|blocks\.[0-3]\..*(conv_dw|conv_exp))\.weight", 2e-3, 120),
     ],
 )
 def test_short_training_tells_motion_apart(image, method, trained, rate, steps):
