@@ -69,6 +69,11 @@ def _parse(content: bytes, origin: str) -> Any:
     def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is no number")
 
+    def finite(text: str) -> float:
+        # 1e999 is good JSON, and Python makes infinity of it.
+        number = float(text)
+        return number if math.isfinite(number) else refuse(text[:40])
+
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -79,6 +84,7 @@ def _parse(content: bytes, origin: str) -> Any:
         return json.loads(
             content.decode("utf-8"),
             parse_constant=refuse,
+            parse_float=finite,
             object_pairs_hook=once,
         )
     # Nested deeper than Python's stack is a RecursionError.

@@ -138,7 +138,8 @@ class Preprocess:
         if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
             raise ValueError(f"resize is a short side or (height, width), not {self.resize!r}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            numbers = all(isinstance(value, (int, float)) for value in values)
+            # True counts as a number to Python, and not to torch.
+            numbers = all(type(value) in (int, float) for value in values)
             if len(values) not in (1, 2, 3) or len(values) != len(self.mean) or not numbers:
                 raise ValueError(f"{name} holds a number a channel, 1 to 3, not {values!r}.")
         if min(self.std) <= 0:

@@ -22,6 +22,9 @@ MAX_ARGUMENTS = {"num_classes": 2**20, "in_chans": 2**10, "num_frames": 2**14, "
 MAX_CLIP_VALUES = 2**28
 """Values of one clip, C x T x H x W: a GiB, four times the largest that was published."""
 
+MAX_RESIZE = 2**12
+"""Side of a resized frame in pixels: some hundred MB, and ten times what was published."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -146,6 +149,9 @@ def _check_untrusted(data: Mapping[str, Any]) -> None:
         isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     ):
         raise ValueError(f"labels are a list of texts or null, not {repr(labels)[:80]}.")
+    licence = data["licence"]
+    if not isinstance(licence, str) or len(licence) > 200 or not licence.isprintable():
+        raise ValueError(f"licence is a text of one line, not {repr(licence)[:80]}.")
     source = data["source"]
     if source is not None and not (isinstance(source, dict) and len(source) < 32):
         raise ValueError(f"source is a small object or null, not {repr(source)[:80]}.")
@@ -154,13 +160,13 @@ def _check_untrusted(data: Mapping[str, Any]) -> None:
         if not scalar or len(str(value)) > 2000:
             raise ValueError(f"source.{key[:80]} is a number or a text, not {repr(value)[:80]}.")
     check_arguments(arguments)
+    check_resize(data["preprocess"].get("resize"))
     frames, pixels = data["sampling"], data["preprocess"]
     for where, facts, key, most in (
         ("sampling", frames, "frame_stride", 2**14),
         ("sampling", frames, "num_clips", 2**10),
         ("sampling", frames, "num_crops", 3),
         ("sampling", frames, "fps", 10**4),
-        ("preprocess", pixels, "resize", 2**14),
     ):
         value = facts.get(key)
         for number in value if isinstance(value, list) else [value]:
@@ -175,6 +181,20 @@ def _check_untrusted(data: Mapping[str, Any]) -> None:
                 f"{where}.{key} is {facts[key]}, and arguments.{key} {arguments[key]}; they are "
                 f"one number."
             )
+
+
+def check_resize(resize: Any) -> None:
+    """Refuse a size from a file to which no frame is brought: a video would fill the memory.
+
+    Args:
+        resize: A side or two, as in `Preprocess`; what is neither is left to that.
+
+    Raises:
+        ValueError: A side is absurd.
+    """
+    for side in resize if isinstance(resize, (list, tuple)) else [resize]:
+        if isinstance(side, (int, float)) and side > MAX_RESIZE:
+            raise ValueError(f"preprocess.resize is at most {MAX_RESIZE}, not {repr(side)[:80]}.")
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:

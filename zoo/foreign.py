@@ -17,7 +17,7 @@ from converters.layouts import Converted, convert_unsized
 from converters.places import Place
 from zoo._timm_style import read_timm_style
 from zoo._transformers_style import read_transformers_style
-from zoo.config import ModelConfig
+from zoo.config import ModelConfig, check_resize
 
 __all__ = ["Foreign", "is_foreign", "read_foreign"]
 
@@ -87,8 +87,11 @@ def read_foreign(data: Mapping[str, Any], place: Place, *, origin: str) -> Forei
     """
     try:
         if "model_type" in data:
-            return Foreign(*read_transformers_style(data, place))
-        return Foreign(read_timm_style(data, place))
+            found = Foreign(*read_transformers_style(data, place))
+        else:
+            found = Foreign(read_timm_style(data, place))
+        check_resize(found.config.preprocess.resize)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: " if not isinstance(error, ValueError) else ""
         raise ValueError(f"'{origin}' cannot be read: {reason}{str(error)[:400]}") from error
+    return found
