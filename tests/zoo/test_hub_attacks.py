@@ -390,8 +390,10 @@ def test_code_in_a_repository_is_not_fetched(hub, monkeypatch, tmp_path):
                 "architecture": "test_r2p1d",
                 "num_classes": 7,
                 "pretrained_cfg": {
-                    **{"input_size": [3, 8, 512, 512], "crop_pct": 0.1},
-                    **{"mean": [0.5] * 3, "std": [0.5] * 3},
+                    "input_size": [3, 8, 512, 512],
+                    "crop_pct": 0.1,
+                    "mean": [0.5] * 3,
+                    "std": [0.5] * 3,
                 },
             },
             "resize is at most 4096, not 5120",
