@@ -82,8 +82,7 @@ def _about(plan: Plan, outcomes: Sequence[Outcome], machine: Machine) -> str:
     processor = sum(item.processor_seconds for item in outcomes) / 60
     return (
         f"Made by `{_command(plan)}`, which also draws `motion.png`. {machine}. All together "
-        f"{minutes:.0f} minutes on the clock and {processor:.0f} of processor time, which is "
-        f"{processor / machine.cores:.0f} minutes of {machine.cores} cores that do nothing else.\n"
+        f"{minutes:.0f} minutes on the clock and {processor:.0f} of processor time.\n"
         f"\nPercent of test clips and of test videos that were named right. A video's answer is "
         f"the mean of its {plan.budget.num_clips} clips' probabilities. On pairs, where each "
         f"sampled clip also appears in reverse with the opposite label, the answer is one of the "
