@@ -260,8 +260,10 @@ def test_a_bug_is_said_to_be_one_and_shows_no_traceback(run, monkeypatch):
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done_and_says_so(model_name, tmp_path):
-    for index in range(60):
-        write_video(tmp_path / f"{index:02}.mp4", 60)
+    # So many that a busy machine cannot be done with them before the signal comes.
+    first = write_video(tmp_path / "000.mp4", 60)
+    for index in range(1, 900):
+        (tmp_path / f"{index:03}.mp4").hardlink_to(first)
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "zoo.cli", "predict", str(tmp_path)),
@@ -278,6 +280,6 @@ def test_ctrl_c_keeps_what_was_done_and_says_so(model_name, tmp_path):
     out, err = process.communicate(timeout=60)
     done = 1 + len(out.splitlines())
     assert process.returncode == 130
-    assert json.loads(first)["video"].endswith("00.mp4")
-    assert f"interrupted: {done} of 60 videos were done" in err
+    assert json.loads(first)["video"].endswith("000.mp4")
+    assert f"interrupted: {done} of 900 videos were done" in err
     assert "Traceback" not in err

@@ -300,12 +300,16 @@ def command(*arguments):
     )
 
 
+COUNT = 40
+"""Videos; so many that a busy machine cannot be done with them before the signal comes."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "processes"), [(signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGINT, 2)]
 )
 def test_a_killed_run_is_taken_up(tmp_path, number, processes):
-    paths = [write_video(tmp_path / f"{place}.mp4", 250) for place in range(6)]
+    paths = [write_video(tmp_path / f"{place}.mp4", 100) for place in range(COUNT)]
     out = tmp_path / "out"
     arguments = (tmp_path, "--model", "r2p1d_nano.motion", "--batch-size", 1, "--out")
     options = (out, "--processes", processes)
@@ -315,17 +319,17 @@ def test_a_killed_run_is_taken_up(tmp_path, number, processes):
     run.send_signal(number)
     _, err = run.communicate(timeout=300)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
-    assert 2 <= len(before) < 6
+    assert 2 <= len(before) < COUNT
     if number == signal.SIGINT:
         assert run.returncode == 130
-        assert "of 6 videos are done; the same command goes on with the rest" in err
+        assert f"of {COUNT} videos are done; the same command goes on with the rest" in err
         assert "Traceback" not in err
     second = command(*arguments, *options)
     _, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     # A child of a killed run may have finished its video before it noticed.
     kept = int(err.split(" done before")[0].split()[-1])
-    assert len(before) <= kept < 6
+    assert len(before) <= kept < COUNT
     for name, stamp in before.items():
         assert (out / name).stat().st_mtime_ns == stamp
     assert not list(out.glob(".*.partial"))
@@ -333,7 +337,7 @@ def test_a_killed_run_is_taken_up(tmp_path, number, processes):
     embed(model, paths, tmp_path / "whole", batch_size=1)
     found, wanted = everything(out), everything(tmp_path / "whole")
     assert found.keys() == wanted.keys()
-    assert len(found) == 6 * len({start for _, start in found})
+    assert len(found) == COUNT * len({start for _, start in found})
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 

@@ -192,10 +192,12 @@ def test_processes_that_see_different_files_are_refused(folder, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_says_what_was_done(tmp_path):
-    for place in range(40):
-        path = tmp_path / "data" / "still" / f"{place:02}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_video(path, 60)
+    # So many that a busy machine cannot be done with them before the signal comes.
+    folder = tmp_path / "data" / "still"
+    folder.mkdir(parents=True)
+    first = write_video(folder / "000.mp4", 60)
+    for place in range(1, 900):
+        (folder / f"{place:03}.mp4").hardlink_to(first)
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", WATCHED, "zoo", "evaluate", MODEL, "--batch-size", "1"),
@@ -213,7 +215,7 @@ def test_ctrl_c_says_what_was_done(tmp_path):
     assert process.returncode == 130, err
     assert out == ""
     assert "zoo: interrupted: " in err
-    assert " of 40 videos were done, of which " in err
+    assert " of 900 videos were done, of which " in err
     assert "Traceback" not in err
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -384,7 +384,7 @@ def test_the_page_shows_chance_ceiling_and_measured_side_by_side(tmp_path):
     assert "| two | 62.5 | 65.0 | 50.0 | 52.5 |" in lines
     assert "| one | random | 2.5 M | 20.0 | **40.0** | 1.5 | 2.0 |" in lines
     assert "`zoo experiment motion --out benchmarks/experiments --seed 2 --epochs 2`" in page
-    assert "3 minutes on the clock and 4 of processor time, which is 2 minutes of 2 cores" in page
+    assert "3 minutes on the clock and 4 of processor time." in page
     assert "train 8, validation 9, test 10, pairs 11" in page
     write_motion(tmp_path / "new" / "folder", plan, outcomes, MACHINE)
     files = tmp_path / "new" / "folder"
