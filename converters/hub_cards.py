@@ -279,7 +279,7 @@ def _origin(contents: Contents) -> str:
         return f"It started from a file, `{source['checkpoint']}`."
     if "image" in source:
         return f"It started from the picture weights `{source['image']}`."
-    return "It was built with random weights."
+    return "It started from random weights."
 
 
 def _third_line(config: Mapping[str, Any]) -> str:
@@ -340,7 +340,8 @@ def _conversion(contents: Contents) -> list[str]:
 def _use(config: Mapping[str, Any]) -> str:
     if not config["arguments"]["num_classes"]:
         return "Features of short videos, and a start for training."
-    if config["source"] is None and not config["tag"]:
+    # Class names are what a training leaves in a record that names no weights.
+    if config["source"] is None and not config["tag"] and config["labels"] is None:
         return "A start for training from nothing."
     return (
         f"Naming which of its {config['arguments']['num_classes']} classes short videos show, and "

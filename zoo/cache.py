@@ -50,7 +50,9 @@ def _converted() -> Iterator[Cached]:
     for folder in _folders(assets(CONVERTED)):
         # A name, a tag, and the digest's first letters.
         name = folder.name.rpartition("-")[0] or folder.name
-        yield Cached(name=name, kind="converted", path=folder, size_bytes=_size(folder))
+        size = _size(folder)
+        if size:  # else an empty lock: of weights that could not be fetched, or are on their way
+            yield Cached(name=name, kind="converted", path=folder, size_bytes=size)
 
 
 def _folders(home: Path) -> list[Path]:

@@ -140,6 +140,8 @@ def names_to_mirror(pattern: str | Sequence[str]) -> list[str]:
 
 def iter_mirrored(folder: Path, names: Sequence[str]) -> Iterator[Mirrored]:
     """The same as `mirror`, one by one as they are done."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"'{folder}' is a file; give a folder to mirror into.")
     folder.mkdir(parents=True, exist_ok=True)
     for full in names:
         place = folder / full

@@ -62,6 +62,12 @@ def test_what_the_zoo_made_is_listed(filled, monkeypatch, capsys):
     assert out == f"{total / 1000:.3g} kB\n"
 
 
+def test_weights_that_could_not_be_fetched_are_not_listed(filled):
+    folder = cache_folder("r3d_18", registry.info("r3d_18").weights[0])
+    (folder / "lock").touch()
+    assert [item.name for item in list_cached()] == ["hf-hub:org/mine", "mc3_18.k400"]
+
+
 def test_what_fits_is_deleted_and_the_rest_stays(filled, hub, tmp_path, monkeypatch, capsys):
     _, path = filled
     code, out, err = run(monkeypatch, capsys, "rm", "mc3_18", "--yes")

@@ -8,7 +8,7 @@ from dataset_trees import facts, load, put, put_broken, write
 
 import registry
 from zoo.datasets import open_dataset
-from zoo.datasets.something_something import mirrored_labels
+from zoo.datasets.sources import mirrored_labels
 
 NAMES = registry.labels("something_something_v2")
 ENTRIES = [
@@ -88,6 +88,26 @@ def test_classes_that_tell_left_from_right_are_swapped_by_a_flip(tmp_path):
 def test_a_side_without_its_counterpart_is_not_flipped():
     assert mirrored_labels(["to the left", "up", "to the right"]) == {0: 2, 1: 1, 2: 0}
     assert mirrored_labels(["to the left", "upright"]) == {1: 1}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("left-to-right", "right-to-left"), ("turn_left", "turn_right"), ("Left 2", "Right 2")],
+)
+def test_a_side_is_found_however_it_is_spelled(names):
+    assert mirrored_labels([*names, "bright"]) == {0: 1, 1: 0, 2: 2}
+
+
+def test_the_same_videos_in_a_list_or_in_class_folders_are_not_flipped_wrongly_either(tmp_path):
+    pushed = [name for name in NAMES if name.startswith("Pushing something from ")]
+    left, right = pushed
+    put(tmp_path, *(f"clips/{name}/1.mp4" for name in (left, right)))
+    rows = "".join(f"clips/{name}/1.mp4,{name}\n" for name in pushed)
+    path = write(tmp_path / "list.csv", rows)
+    for spec in (f"csv:{path}", f"folder:{tmp_path / 'clips'}"):
+        dataset = open_dataset(spec, split="train", labels="something_something_v2")
+        found = [NAMES[dataset.flipped_label(item.label)] for item in dataset.items]
+        assert found == [right, left]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -439,6 +440,34 @@ def test_the_machine_is_described():
     assert machine.cores >= 1
     assert machine.threads == torch.get_num_threads()
     assert machine.processor
+
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
+
+
+def test_the_committed_results_show_the_lesson():
+    record = json.loads((RESULTS / "motion.json").read_text())
+    page = (RESULTS / "motion.md").read_text()
+    assert f"`{record['command']}`" in page
+    found = {item["name"]: item for item in record["outcomes"]}
+    pooled, factored = found["framepool_r18"], found['r2p1d_18(stem="inflated")']
+    for level in ("clip", "video"):
+        assert 0.60 < pooled["test"][level] <= 2 / 3  # its ceiling: trained enough
+        assert pooled["pairs"][level] == 0.5
+        assert min(factored["test"][level], factored["pairs"][level]) > 0.95
+    for item in found.values():
+        parts = [100 * item[part][level] for part in ("test", "pairs") for level in item[part]]
+        assert f"| {item['name']} | {' | '.join(f'{part:.1f}' for part in parts)} |" in page
+        assert len(item["runs"]) == len(record["plan"]["budget"]["learning_rates"])
+        assert {len(run["epochs"]) for run in item["runs"]} == {record["plan"]["budget"]["epochs"]}
+
+
+def test_the_committed_costs_are_what_is_counted(counted):
+    record = json.loads((RESULTS / "flops.json").read_text())
+    found = {item["name"]: item for item in record["models"]}
+    for name, (layers, flops) in counted.items():
+        assert found[name]["flops"] == flops
+        assert [dataclasses.asdict(layer) for layer in layers] == found[name]["layers"]
 
 
 # ---- the commands ----

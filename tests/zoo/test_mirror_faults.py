@@ -98,6 +98,14 @@ def test_a_folder_that_cannot_be_written_is_told(models, tmp_path):
     assert all("Permission denied" in row.detail and str(folder) in row.detail for row in rows)
 
 
+def test_a_file_where_the_folder_should_be_is_told(models, tmp_path):
+    place = tmp_path / "mirror"
+    place.write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"mirror' is a file; give a folder to mirror"):
+        list(iter_mirrored(place, NAMES))
+    assert place.read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_what_was_damaged_in_the_folder_is_written_again(hub, models, tmp_path):
     folder = tmp_path / "mirror"

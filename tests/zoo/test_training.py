@@ -280,6 +280,9 @@ def test_without_validation_the_last_epoch_is_the_best(data, tmp_path):
     best = zoo.create(f"local-dir:{result.best}")
     assert differences(dict(best.state_dict()), dict(model.state_dict())) == []
     assert (result.best_epoch, result.metrics) == (2, {})
+    card = (result.best / "README.md").read_text(encoding="utf-8")
+    assert "It started from random weights." in card
+    assert f"Naming which of its {len(data.labels)} classes short videos show" in card
 
 
 def test_validation_is_the_evaluation(data, tmp_path):

@@ -11,6 +11,7 @@ from zoo.datasets.sources import (
     VideoItem,
     check_folder,
     find_videos,
+    mirrored_labels,
     read_labels,
 )
 
@@ -29,7 +30,8 @@ class ClassFolders:
             these are splits, and a class is a folder in any of them; else its own folders are the
             classes, and every split is the whole of it.
         labels: Class names in index order: a list of the zoo, or a text file of one a line. None:
-            the folders' names, sorted.
+            the folders' names, sorted. What a flip does to a class that names a side follows from
+            its name, as `turn left` does.
     """
 
     root: Path
@@ -70,7 +72,7 @@ class ClassFolders:
                 video_id = path.relative_to(chosen).as_posix()
                 item = VideoItem(path=path, label=label, video_id=video_id)
                 found.add(item, str(path), exists=True)
-        return found.dataset()
+        return found.dataset(mirrored=mirrored_labels(labels))
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.names import did_you_mean
-from zoo.datasets.sources import Collector, VideoDataset, VideoItem, read_labels
+from zoo.datasets.sources import (
+    Collector,
+    VideoDataset,
+    VideoItem,
+    mirrored_labels,
+    read_labels,
+)
 
 __all__ = ["CsvList"]
 
@@ -30,7 +36,8 @@ class CsvList:
     Attributes:
         path: The file.
         labels: Class names in index order: a list of the zoo, or a text file of one a line. None:
-            the names in this file, all splits together, sorted; or the indices as names.
+            the names in this file, all splits together, sorted; or the indices as names. What a
+            flip does to a class that names a side follows from its name.
     """
 
     path: Path
@@ -79,7 +86,7 @@ class CsvList:
                 end_seconds=end,
             )
             found.add(item, place, exists=path.is_file())
-        return found.dataset()
+        return found.dataset(mirrored=mirrored_labels(labels))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

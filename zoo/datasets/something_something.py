@@ -21,10 +21,11 @@ from zoo.datasets.sources import (
     VideoItem,
     find_file,
     find_videos,
+    mirrored_labels,
     split_name,
 )
 
-__all__ = ["SomethingSomething", "mirrored_labels"]
+__all__ = ["SomethingSomething"]
 
 NAMES = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
 LIST = "something_something_v2"
@@ -69,27 +70,6 @@ class SomethingSomething:
             item = VideoItem(path=path, label=label, video_id=video_id)
             found.add(item, place, exists=video_id in videos)
         return found.dataset(mirrored=mirrored_labels(names))
-
-
-def mirrored_labels(names: Sequence[str]) -> dict[int, int]:
-    """What a flip from left to right makes of each class, by the words of its name.
-
-    Args:
-        names: Class names in index order.
-
-    Returns:
-        The new label of each; a class that names a side without having a counterpart is left out,
-        which means that its videos must not be flipped.
-    """
-    places = {name: index for index, name in enumerate(names)}
-    other = {"left": "right", "right": "left"}
-    pairs = {}
-    for index, name in enumerate(names):
-        # "right out" is no side, and "upright" neither
-        flipped = re.sub(r"\b(left|right)\b(?! out)", lambda side: other[side.group()], name)
-        if flipped in places:
-            pairs[index] = places[flipped]
-    return pairs
 
 
 def _json_names(*names: str) -> list[str]:

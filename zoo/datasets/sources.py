@@ -7,6 +7,7 @@ that is not there is kept apart and named, and never replaced by another.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "check_folder",
     "find_file",
     "find_videos",
+    "mirrored_labels",
     "read_labels",
 ]
 
@@ -316,6 +318,32 @@ def read_labels(name: str) -> tuple[str, ...]:
             f"line, line 1 for index 0."
         )
     return names
+
+
+def mirrored_labels(names: Sequence[str]) -> dict[int, int]:
+    """What a flip from left to right makes of each class, by the words of its name.
+
+    Args:
+        names: Class names in index order.
+
+    Returns:
+        The new label of each; a class that names a side without having a counterpart is left out,
+        which means that its videos must not be flipped.
+    """
+    places = {name: index for index, name in enumerate(names)}
+    # As words of any spelling, `turn_left` too; "right out" is no side, and "upright" neither.
+    side = re.compile(r"(?<![a-z])(left|right)(?![a-z]| out)", re.IGNORECASE)
+    flipped = (places.get(side.sub(_other_side, name)) for name in names)
+    return {index: place for index, place in enumerate(flipped) if place is not None}
+
+
+def _other_side(found: re.Match[str]) -> str:
+    """`right` for `left`, in the same letter case."""
+    word = found.group()
+    other = {"left": "right", "right": "left"}[word.lower()]
+    if word.islower():
+        return other
+    return other.upper() if word.isupper() else other.capitalize()
 
 
 def split_name(given: str, names: Mapping[str, Sequence[str]]) -> str:

@@ -44,12 +44,14 @@ class Task:
         validate: Measures the model, on all processes together; None where nothing is measured,
             and the last epoch counts as the best.
         score: Which of these figures, the higher the better, decides which epoch is the best.
+        classifies: Whether clips have classes, so that hits tell an accuracy.
     """
 
     objective: nn.Module
     prepare: Prepare
     validate: Callable[[], dict[str, float]] | None = None
     score: str = ""
+    classifies: bool = True
 
 
 def run_task(
@@ -219,14 +221,17 @@ class Loop:
         at, now = self._position, time.perf_counter()
         self._write(
             "step",
-            loss=at.log_sums.mean_loss,
-            clip_top1=at.log_sums.top1,
+            **self._figures(at.log_sums),
             lr=self._lr,
             grad_norm=step.grad_norm,
             clips_per_second=self._clips_since / max(now - self._since, 1e-9),
         )
         at.log_sums = Sums()
         self._since, self._clips_since = now, 0.0
+
+    def _figures(self, sums: Sums) -> dict[str, float]:
+        accuracy = {"clip_top1": sums.top1} if self._task.classifies else {}
+        return {"loss": sums.mean_loss} | accuracy
 
     def _write(self, event: str, **facts: Any) -> None:
         """Add a line to the log; that the disk is full is told where all processes meet."""
@@ -259,8 +264,7 @@ class Loop:
                         save(self._model, self._out / "best")
         self._write(
             "epoch",
-            loss=at.epoch_sums.mean_loss,
-            clip_top1=at.epoch_sums.top1,
+            **self._figures(at.epoch_sums),
             **at.metrics,
             best=better,
             failures=[{"video": name, "reason": why} for name, why in failures.items()],
@@ -300,11 +304,11 @@ class Loop:
         if not self._team.is_main:
             return
         at = self._position
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in at.metrics.items())
+        figures = {**self._figures(at.epoch_sums), **at.metrics}
         logger.info(
-            "epoch %d of %d: loss %.4g, clip top-1 %.4g%s%s",
-            *(at.epoch, self._recipe.epochs, at.epoch_sums.mean_loss, at.epoch_sums.top1),
-            f", {figures}" if figures else "",
+            "epoch %d of %d: %s%s",
+            *(at.epoch, self._recipe.epochs),
+            ", ".join(f"{name} {value:.4g}" for name, value in figures.items()),
             " (best so far)" if better and at.metrics else "",
         )
         for name, reason in failures.items():

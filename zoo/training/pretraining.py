@@ -135,7 +135,8 @@ def pretrain(
         ]
         return batch, torch.cat(masks)
 
-    task = Task(objective=Reconstruction(model, recipe.normalise_targets), prepare=prepare)
+    objective = Reconstruction(model, recipe.normalise_targets)
+    task = Task(objective=objective, prepare=prepare, classifies=False)
     return run_task(
         task, model, clips, recipe, out, team=team, facts=facts, state=state, progress=progress
     )
