@@ -23,6 +23,8 @@ from registry.names import did_you_mean
 __all__ = [
     "LONGEST_WAIT_SECONDS",
     "PASSING_STATUSES",
+    "REPOSITORY",
+    "REVISION",
     "WAITS_SECONDS",
     "Repository",
     "is_commit",
@@ -38,6 +40,10 @@ T = TypeVar("T")
 PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
 WAITS_SECONDS = (0.5, 1.0, 2.0)
 LONGEST_WAIT_SECONDS = 30.0
+# The client makes folders of both.
+_NAME = r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?"
+REPOSITORY = re.compile(rf"(?!.*(?:\.\.|--)){_NAME}/{_NAME}", re.ASCII)
+REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]{0,249}", re.ASCII)
 
 
 def parse_repository(text: str) -> tuple[str, str]:
@@ -47,13 +53,11 @@ def parse_repository(text: str) -> tuple[str, str]:
         ValueError: It is no such text.
     """
     repo_id, at, revision = text.partition("@")
-    # The client makes folders of both.
-    name = r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?"
-    if not re.fullmatch(f"{name}/{name}", repo_id, re.ASCII) or ".." in text or "--" in repo_id:
+    if not REPOSITORY.fullmatch(repo_id):
         raise ValueError(
             f"{text!r} names no repository; write 'hf-hub:ORG/NAME' or 'hf-hub:ORG/NAME@REVISION'."
         )
-    if at and not re.fullmatch(r"\w[\w./-]{0,249}", revision, re.ASCII):
+    if at and not REVISION.fullmatch(revision):
         raise ValueError(f"{revision!r} is no branch, tag or commit, in {text!r}.")
     return repo_id, revision or "main"
 

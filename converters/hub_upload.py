@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from converters.hub import quiet
+from converters.hub import REPOSITORY, REVISION, is_commit, quiet
 from converters.sharding import is_weights_file
 
 __all__ = [
@@ -34,8 +33,6 @@ T = TypeVar("T")
 File: TypeAlias = Path | bytes | None
 
 _WAITS_SECONDS = (1.0, 2.0, 4.0)
-
-_NAME = r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +79,11 @@ def check_target(repo_id: str, revision: str | None) -> None:
     Raises:
         ValueError: It does not.
     """
-    good = re.fullmatch(f"{_NAME}/{_NAME}", repo_id, re.ASCII)
-    if not good or ".." in repo_id or "--" in repo_id or repo_id.endswith(".git"):
+    if not REPOSITORY.fullmatch(repo_id) or repo_id.endswith(".git"):
         raise ValueError(f"{repo_id!r} names no repository; write 'ORG/NAME'.")
-    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise ValueError(f"{revision!r} is no branch that `create` could read; name another.")
+    if revision is not None and is_commit(revision):
         raise ValueError(f"{revision!r} is a commit, which nothing can be added to; name a branch.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -242,17 +243,21 @@ def _files(folder: Path) -> dict[str, File]:
 def _files_of_folder(folder: Path, repo_id: str) -> tuple[dict[str, File], str]:
     """The files of a folder that `save` wrote, once they are found good, and the model's name.
 
-    A card as `save` wrote it is made anew for the repository; one written by hand is sent as it
-    is.
+    A card as `save`, `mirror` or a dry run wrote it is made anew for the repository; one written
+    by hand is sent as it is.
     """
     config, state = read_folder(folder)
     del state
     files, path = _files(folder), folder / CARD_FILE
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     title = next((line[2:] for line in text.splitlines() if line.startswith("# ")), "")
-    contents = contents_of(config, unchanged=False)
-    if not text or text == repository_card(contents, title=title, name=f"local-dir:{title}"):
-        files[CARD_FILE] = _card(config, repo_id, unchanged=False).encode()
+    named = re.search(r'zoo\.create\("([^"]+)"\)', text)
+    for unchanged in (False, True):
+        contents = contents_of(config, unchanged=unchanged)
+        name = named[1] if named else ""
+        if not text or text == repository_card(contents, title=title, name=name):
+            files[CARD_FILE] = _card(config, repo_id, unchanged=unchanged).encode()
+            break
     return files, config.name
 
 

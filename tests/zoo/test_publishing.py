@@ -108,6 +108,20 @@ def test_shards_go_and_their_successor_removes_them(hub, trained):
     assert _names("org/mine") == sorted([*FILES, "notes.json"])
 
 
+@pytest.mark.parametrize("written_by", ["mirror", "dry_run"])
+def test_our_card_in_a_folder_names_the_repository_that_it_goes_to(hub, tmp_path, written_by):
+    folder = tmp_path / "r2p1d_nano.motion"
+    if written_by == "mirror":
+        zoo.mirror(tmp_path, "r2p1d_nano.motion")
+    else:
+        zoo.push("r2p1d_nano.motion", "org/first", dry_run=folder)
+    zoo.push(folder, "org/second")
+    card = hub.content("org/second", "README.md").decode()
+    zoo.push("r2p1d_nano.motion", "org/second")
+    assert card == hub.content("org/second", "README.md").decode()
+    assert 'zoo.create("hf-hub:org/second")' in card
+
+
 def test_a_card_by_hand_is_sent_as_it_is_and_ours_is_made_for_the_repository(hub, trained):
     _, folder = trained
     zoo.push(str(folder), "org/mine")
@@ -178,6 +192,8 @@ def test_a_private_repository_stays_private(hub, trained, monkeypatch):
         ("r2p1d_nano", "a/b/c", {}, ValueError, "names no repository"),
         ("r2p1d_nano", "org/../x", {}, ValueError, "names no repository"),
         ("r2p1d_nano", "org/x", {"revision": "0" * 40}, ValueError, "is a commit, which nothing"),
+        ("r2p1d_nano", "org/x", {"revision": "a..b"}, ValueError, "'a..b' is no branch that"),
+        ("r2p1d_nano", "org/x", {"revision": "-b"}, ValueError, "'-b' is no branch that"),
         ("r2p1d_nan", "org/x", {}, LookupError, "Unknown model 'r2p1d_nan'.*mean 'r2p1d_nano'"),
         ("r2p1d_nano.k400", "org/x", {}, LookupError, "Unknown tag 'k400'"),
         ("ip_csn_r101", "org/x", {}, LookupError, "has no pretrained weights"),
