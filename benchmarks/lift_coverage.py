@@ -193,7 +193,7 @@ def facts_of_all() -> dict[str, Any]:
 
 def family(name: str) -> str:
     """The letters that a name begins with: `resnet` of `resnet50_gn`."""
-    return re.match("[a-z]*", name)[0]  # type: ignore[index]
+    return re.split("[^a-z]", name)[0]
 
 
 def in_order(facts: dict[str, Any], largest: float) -> list[str]:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -182,7 +183,7 @@ def lesson_contestants(plan: Plan, weights: Path, source: str) -> list[Contestan
         weights: File of a 2D ResNet-18.
         source: What to call that file in words.
     """
-    sizes = {
+    sizes: dict[str, Any] = {
         "num_classes": len(LESSON_DIRECTIONS),
         "num_frames": plan.budget.num_frames,
         "img_size": plan.img_size,
@@ -192,7 +193,7 @@ def lesson_contestants(plan: Plan, weights: Path, source: str) -> list[Contestan
         with warnings.catch_warnings():
             # That the classifier and the factorised kernels are new is meant here, and said.
             warnings.simplefilter("ignore", UserWarning)
-            return create(name, checkpoint=weights, **sizes)  # type: ignore[arg-type]
+            return create(name, checkpoint=weights, **sizes)
 
     return [
         Contestant("framepool_r18", source, lambda: from_image("framepool_r18")),

@@ -165,9 +165,13 @@ def _check_whole(name: str, value: object, least: int) -> None:
 def _check_range(
     name: str, value: object, low: float, high: float, *, open_low: bool = False
 ) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    inside = number and (low < value if open_low else low <= value) and value <= high  # type: ignore[operator]
-    if not inside or not math.isfinite(value):  # type: ignore[arg-type]
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or not low <= value <= high
+        or (open_low and value == low)
+    ):
         start = f"above {low:g}" if open_low else f"{low:g} or more"
         end = "" if high == math.inf else f" and at most {high:g}"
         raise ValueError(f"{name} must be {start}{end}, not {value!r}.")
