@@ -64,6 +64,10 @@ class LocalFolder:
                     f"'{needed}' does not exist; local-dir: takes a folder that zoo.save wrote."
                 )
         file = self.path / filename
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"'{file}' is no file; local-dir: takes a folder that zoo.save wrote."
+            )
         size = file.stat().st_size
         if limit is not None and size > limit:
             raise ValueError(

@@ -123,7 +123,15 @@ class UserHub:
                 )
             return None
         except OSError as error:
-            raise type(error)(f"The hub '{self.text}' does not give {name!r}: {error}") from error
+            way_out = ""
+            if isinstance(error, ConnectionError):
+                way_out = (
+                    f" Without a network, fill a folder elsewhere with `zoo mirror DIR {name}` "
+                    f"and name it in {_VARIABLE} or hub=."
+                )
+            raise type(error)(
+                f"The hub '{self.text}' does not give {name!r}: {error}{way_out}"
+            ) from error
         if repository.outdated:
             _warn_of_cache(repository)
         return repository

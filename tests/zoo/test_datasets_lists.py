@@ -92,6 +92,16 @@ def test_a_list_of_paths_and_labels(text, labels, tmp_path):
     assert load(dataset).failures == []
 
 
+def test_what_a_list_says_of_flips(tmp_path):
+    put(tmp_path, "1.mp4", "2.mp4")
+    bare = write(tmp_path / "bare.csv", "1.mp4,0\n2.mp4,1\n")
+    names = write(tmp_path / "names.txt", "turn left\nturn right\n")
+    indices = open_dataset(f"csv:{bare}", split="train")
+    assert [indices.flipped_label(label) for label in (0, 1)] == [None, None]
+    named = open_dataset(f"csv:{bare}", split="train", labels=str(names))
+    assert [named.flipped_label(label) for label in (0, 1)] == [1, 0]
+
+
 def test_a_list_with_parts_splits_a_missing_and_a_broken_video(tmp_path):
     put(tmp_path, "1.mp4", "2.mp4")
     put_broken(tmp_path, "3.mp4")

@@ -305,7 +305,10 @@ class TestHubOfOnesOwn:
         hub.point_client(monkeypatch, tmp_path / "home")
         hub.seed("team/r2p1d_nano.motion", contents(folder))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(ConnectionError, match=r"^The hub 'hf://team' does not give 'r2p1d_na"):
+        with pytest.raises(
+            ConnectionError,
+            match=r"^The hub 'hf://team' does not give '.*`zoo mirror DIR r2p1d_nano.motion`",
+        ):
             zoo.create("r2p1d_nano", pretrained=True, hub="hf://team")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         zoo.create("r2p1d_nano", pretrained=True, hub="hf://team")

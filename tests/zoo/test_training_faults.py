@@ -286,6 +286,25 @@ def test_validation_on_what_is_trained_on_is_said(data, tmp_path, caplog):
     assert "2 of the 5 videos that are measured are trained on too" in caplog.text
 
 
+def test_two_runs_do_not_share_a_folder(data, tmp_path):
+    from zoo.training.folders import only_run_in
+
+    with (
+        only_run_in(tmp_path / "run"),
+        pytest.raises(ValueError, match=r"Another run is writing into '.*run'; wait until it has"),
+    ):
+        run(data, replace(PLAIN, epochs=1), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / "recipe.json").exists()
+    run(data, replace(PLAIN, epochs=1), tmp_path / "other")
+    run(data, replace(PLAIN, epochs=1), tmp_path / "other", resume=True)
+
+
+def test_flips_that_the_data_forbids_are_told(data, tmp_path, caplog):
+    flipping = replace(PLAIN, epochs=1, augmentation=replace(PLAIN.augmentation, flip=0.5))
+    run(replace(data, flips_allowed=False), flipping, tmp_path)
+    assert "no video of 'tiny' is flipped from left to right: the data forbids it" in caplog.text
+
+
 def test_a_folder_that_is_not_empty_is_refused_unless_resumed(data, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty; give a new folder, or --resume if the run"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.names import did_you_mean
@@ -37,7 +37,8 @@ class CsvList:
         path: The file.
         labels: Class names in index order: a list of the zoo, or a text file of one a line. None:
             the names in this file, all splits together, sorted; or the indices as names. What a
-            flip does to a class that names a side follows from its name.
+            flip does to a class that names a side follows from its name; while only indices are
+            known, no video is flipped.
     """
 
     path: Path
@@ -86,6 +87,9 @@ class CsvList:
                 end_seconds=end,
             )
             found.add(item, place, exists=path.is_file())
+        if by_index and not self.labels:
+            # Which of these classes tell left from right, nobody can know.
+            return replace(found.dataset(), flips_allowed=False)
         return found.dataset(mirrored=mirrored_labels(labels))
 
 

@@ -203,6 +203,12 @@ def _check(
                 f"{len(unlabelled)} videos of {dataset.name!r} have no label, the first is "
                 f"{unlabelled[0]!r}; to train without labels is `zoo pretrain`."
             )
+    if recipe.augmentation is not None and recipe.augmentation.flip and not data.flips_allowed:
+        logger.warning(
+            "no video of %r is flipped from left to right: the data forbids it, as a list of bare "
+            "indices does until --labels names its classes.",
+            data.name,
+        )
     if val is not None:
         parts = [{(i.path, i.start_seconds, i.end_seconds) for i in d.items} for d in (data, val)]
         if shared := len(parts[0] & parts[1]):

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from converters.checkpoint import replacing
 from zoo.datasets.sources import VideoDataset
 from zoo.training.recipe import differences
 from zoo.training.resuming import read_state
 
-__all__ = ["TrainResult", "data_facts", "find_state", "write_recipe"]
+__all__ = ["TrainResult", "data_facts", "find_state", "only_run_in", "write_recipe"]
+
+
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,8 @@ def find_state(out: Path, facts: Mapping[str, Any], *, resume: bool) -> dict[str
         return None
     if not path.exists():
         # Killed before its first checkpoint, or never started: a script may always say --resume.
-        if out.exists() and any(out.iterdir()) and not (out / "recipe.json").exists():
+        others = out.exists() and any(item.name != LOCK_FILE for item in out.iterdir())
+        if others and not (out / "recipe.json").exists():
             raise ValueError(f"'{out}' holds other things than a run; give the folder of a run.")
         return None
     state = read_state(path)
@@ -87,6 +94,28 @@ def find_state(out: Path, facts: Mapping[str, Any], *, resume: bool) -> dict[str
             f"started (recipe.json tells), or begin another in a new folder."
         )
     return state
+
+
+@contextmanager
+def only_run_in(out: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, as long as this process lives.
+
+    Raises:
+        ValueError: Another run is in it.
+        OSError: The folder cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"Another run is writing into '{out}'; wait until it has ended, or give a new folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_recipe(out: Path, facts: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from zoo.folder import save
 from zoo.models._base import VideoModel
 from zoo.training.batches import batch_loader, plan_epoch, steps_per_epoch
 from zoo.training.ema import MovingAverage
-from zoo.training.folders import TrainResult, write_recipe
+from zoo.training.folders import TrainResult, only_run_in, write_recipe
 from zoo.training.logs import RunLog
 from zoo.training.optimisers import make_optimizer, set_learning_rate, train_mode
 from zoo.training.recipe import RunRecipe
@@ -80,17 +80,29 @@ def run_task(
         progress: Whether to draw a bar if a person is looking.
 
     Raises:
+        ValueError: Another run is in the folder.
         TrainingStoppedError: A fault ended the run on all processes; the last checkpoint is kept.
         TrainingInterruptedError: Somebody ended it; a checkpoint is saved.
     """
-    with team.together():
-        if team.is_main and state is None:
-            write_recipe(out, facts)
-    model.to(team.device)
-    loop = Loop(
-        task, model, dataset, recipe, out, team=team, facts=facts, state=state, progress=progress
-    )
-    done = loop.run()
+    with ExitStack() as held:
+        with team.together():
+            if team.is_main:
+                held.enter_context(only_run_in(out))
+                if state is None:
+                    write_recipe(out, facts)
+        model.to(team.device)
+        loop = Loop(
+            task,
+            model,
+            dataset,
+            recipe,
+            out,
+            team=team,
+            facts=facts,
+            state=state,
+            progress=progress,
+        )
+        done = loop.run()
     model.eval()
     return TrainResult(
         best=out / "best",
