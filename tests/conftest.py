@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import tempfile
 
@@ -29,6 +30,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="write the largest deviation of each proof into MODEL_CARDS/deviations.csv",
     )
+
+
+def pytest_configure():
+    # A shell's background job ignores Ctrl-C, and so would the programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session):
