@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from zoo._video_file import OpenFile, decode, demux, open_file
 
@@ -17,13 +22,16 @@ FALSE_KEYFRAMES = frozenset({"apng", "webp"})
 """Animations whose every packet is called a keyframe although it draws on the one before."""
 
 
+WORTH_SEEKING = 4
+"""Frames that a seek must save: it empties the decoder, whose threads then begin anew."""
+
 LONGEST_GAP_SECONDS = 60
 """Where stamps leap further, it may be the clock: order is then read from the decoded frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """What is known of each displayed frame without keeping any.
+    """What is known of each displayed frame without keeping any; 16 bytes a frame.
 
     Attributes:
         times: When each frame starts, seconds from the first, ascending.
@@ -31,44 +39,75 @@ class FrameTable:
         stamps: Time stamp of each frame in the stream's own units, ascending; None where stamps
             are missing or not to be trusted, and frames can only be counted from the start.
         keyframes: Stamps of the packets at which decoding can start, ascending.
+        exact: Whether every frame comes from the one packet with its stamp, nothing damaged.
     """
 
-    times: list[float]
+    times: array[float]
     duration: float
-    stamps: list[int] | None
-    keyframes: list[int]
+    stamps: array[int] | None
+    keyframes: array[int]
+    exact: bool
+
+    def start_of(self, index: int) -> int:
+        """The frame from which decoding reaches a frame: that of the last keyframe up to it."""
+        if self.stamps is None:
+            return 0
+        nearest = bisect_right(self.keyframes, self.stamps[index]) - 1
+        return bisect_left(self.stamps, self.keyframes[nearest]) if nearest >= 0 else 0
+
+    def runs(self, indices: Sequence[int]) -> list[list[int]]:
+        """Split wanted frames, ascending, where a seek saves decoding."""
+        runs: list[list[int]] = []
+        for index in indices:
+            if runs and self.start_of(index) - runs[-1][-1] < WORTH_SEEKING:
+                runs[-1].append(index)
+            else:
+                runs.append([index])
+        return runs
 
 
 @dataclass(slots=True)
 class _Packets:
     """What the packets say, in their order in the file."""
 
-    shown: list[int]
-    keyframes: list[int]
+    shown: array[int] = field(default_factory=lambda: array("q"))
+    keyframes: array[int] = field(default_factory=lambda: array("q"))
     last_duration: int = 0
     trusted: bool = True
     damaged: bool = False
     count: int = 0
 
 
-def read_table(path: Path) -> FrameTable:
+def read_table(path: Path) -> tuple[FrameTable, OpenFile | None]:
     """Make the table from the packets alone or, where they do not tell, by decoding once.
 
     Args:
         path: A video file.
 
     Returns:
-        A table of at least one frame.
+        A table of at least one frame; and, where nothing stands against decoding from it, the
+        open file, all of whose packets have been read.
     """
     file = open_file(path)
-    with file.container:
-        packets = _read_packets(file)
-        announced = file.stream.frames
-        rate = float(file.stream.average_rate or file.stream.guessed_rate or 1)
-        unit = float(file.stream.time_base or 1)
-        # The header's duration is that of the longest stream, so it tells of a lone one only.
-        lone = len(file.container.streams) == 1
-        promised = (file.container.duration or 0) / 1e6 if lone else 0.0
+    try:
+        table = _table(path, file)
+    except BaseException:
+        file.container.close()
+        raise
+    if table.exact:
+        return table, file
+    file.container.close()
+    return table, None
+
+
+def _table(path: Path, file: OpenFile) -> FrameTable:
+    packets = _read_packets(file)
+    announced = file.stream.frames
+    rate = float(file.stream.average_rate or file.stream.guessed_rate or 1)
+    unit = float(file.stream.time_base or 1)
+    # The header's duration is that of the longest stream, so it tells of a lone one only.
+    lone = len(file.container.streams) == 1
+    promised = (file.container.duration or 0) / 1e6 if lone else 0.0
     if packets.damaged:
         logger.warning(
             "%s is damaged or cut off: %d%s packets can be read; the frames in them are used.",
@@ -76,12 +115,17 @@ def read_table(path: Path) -> FrameTable:
             packets.count,
             f" of {announced}" if announced > packets.count else "",
         )
-    stamps, count = (sorted(packets.shown), len(packets.shown)) if packets.trusted else _scan(path)
+    stamps: array[int] | None
+    if packets.trusted:
+        stamps, count = array("q", np.sort(packets.shown).tobytes()), len(packets.shown)
+    else:
+        stamps, count = _scan(path)
     if count == 0:
         raise ValueError(f"{path} holds no frame that can be decoded; the file is damaged.")
     if stamps is None:
-        return FrameTable([i / rate for i in range(count)], count / rate, None, [])
-    times = [(stamp - stamps[0]) * unit for stamp in stamps]
+        counted = array("d", (i / rate for i in range(count)))
+        return FrameTable(counted, count / rate, None, array("q"), exact=False)
+    times = array("d", ((stamp - stamps[0]) * unit for stamp in stamps))
     last = packets.last_duration * unit
     if last <= 0:
         last = times[-1] / (count - 1) if count > 1 else 1 / rate
@@ -94,11 +138,17 @@ def read_table(path: Path) -> FrameTable:
             promised,
             duration,
         )
-    return FrameTable(times, duration, stamps, sorted(packets.keyframes))
+    return FrameTable(
+        times,
+        duration,
+        stamps,
+        array("q", sorted(packets.keyframes)),
+        exact=packets.trusted and not packets.damaged,
+    )
 
 
 def _read_packets(file: OpenFile) -> _Packets:
-    found = _Packets([], [])
+    found = _Packets()
     name = file.stream.codec_context.name
     if file.container.format.name == "avi" and file.stream.codec_context.has_b_frames:
         # avi has no room for display times; libav guesses them, often in the wrong order
@@ -127,20 +177,20 @@ def _read_packets(file: OpenFile) -> _Packets:
         found.damaged = True
     # frames before the first keyframe, and two with one stamp, may or may not come out
     before = not found.keyframes or min(found.shown, default=0) < found.keyframes[0]
-    gaps = [b - a for a, b in pairwise(sorted(found.shown))]
-    leap = max(gaps, default=0) * (file.stream.time_base or 1) > LONGEST_GAP_SECONDS
-    if before or leap or 0 in gaps:
+    gaps = np.diff(np.sort(found.shown))
+    leap = gaps.max(initial=0) * float(file.stream.time_base or 1) > LONGEST_GAP_SECONDS
+    if before or leap or (gaps == 0).any():
         found.trusted = False
     return found
 
 
-def _scan(path: Path) -> tuple[list[int] | None, int]:
+def _scan(path: Path) -> tuple[array[int] | None, int]:
     """Decode the whole file, keeping only time stamps; None if they cannot tell frames apart."""
     file = open_file(path, threads=False)
     with file.container:
         guessed = file.container.format.name == "avi"
         found = [frame.pts for frame in decode(file, demux(file))]
-    stamps = [stamp for stamp in found if stamp is not None]
+    stamps = array("q", (stamp for stamp in found if stamp is not None))
     if guessed or len(stamps) < len(found) or any(a >= b for a, b in pairwise(stamps)):
         return None, len(found)
     return stamps, len(found)

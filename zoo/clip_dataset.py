@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.augmentation import Augmentation, augment, seed_of
-from zoo.clips import Recipe, check_views, decoded_clips
+from zoo.clips import Recipe, check_views, views_of
 from zoo.datasets.sources import VideoDataset, VideoItem
-from zoo.preprocessing import check_takes_frames, normalise, preprocess
+from zoo.preprocessing import check_sizes, check_takes_frames, normalise
 from zoo.sampling import clip_indices, frames_between, random_clip
 from zoo.video import Video
 
@@ -139,13 +140,20 @@ class ClipDataset(Dataset[Sample]):
         Raises:
             UnreadableVideoError: The video cannot be read.
         """
-        for frames in self._decoded(self.dataset.items[index], None):
-            yield preprocess(frames, self.recipe.preprocess, num_crops=self.num_crops)
+        check_sizes(self.recipe.preprocess)  # before a fault of it could be one of the video
+        with _opened(self.dataset.items[index]) as (video, part):
+            times = video.times[part.start : part.stop]
+            chosen = clip_indices(self.recipe.sampling, times, self.num_clips)
+            clips = ([part.start + place for place in clip] for clip in chosen)
+            yield from views_of(video, clips, self.recipe.preprocess, num_crops=self.num_crops)
 
     def _random_view(self, item: VideoItem, index: int) -> tuple[Tensor, int]:
         """One augmented clip, float32 (1, C, T, H, W), and its label."""
         seed = seed_of(self.seed, int(self._epoch), index)
-        (frames,) = self._decoded(item, random.Random(seed))  # noqa: S311 -- no secret
+        rng = random.Random(seed)  # noqa: S311 -- no secret
+        with _opened(item) as (video, part):
+            chosen = random_clip(self.recipe.sampling, video.times[part.start : part.stop], rng)
+            frames = video.read([part.start + place for place in chosen])
         mirrored = self.dataset.flipped_label(item.label)
         clip, flipped = augment(
             frames,
@@ -157,22 +165,17 @@ class ClipDataset(Dataset[Sample]):
         label = mirrored if flipped and mirrored is not None else item.label
         return normalise(clip, self.recipe.preprocess)[None], label
 
-    def _decoded(self, item: VideoItem, rng: random.Random | None) -> Iterator[Tensor]:
-        """Decode a video's clips, uint8 (T, H, W, C): one at random, or those of evaluation."""
-        import av
 
-        try:
-            with Video(item.path) as video:
-                part = frames_between(video.times, item.start_seconds, item.end_seconds)
-                times = video.times[part.start : part.stop]
-                if rng is not None:
-                    chosen = iter([random_clip(self.recipe.sampling, times, rng)])
-                else:
-                    chosen = clip_indices(self.recipe.sampling, times, self.num_clips)
-                clips = ([part.start + place for place in clip] for clip in chosen)
-                yield from decoded_clips(video, clips)
-        except (OSError, ValueError, av.FFmpegError) as error:
-            raise UnreadableVideoError(str(error)) from error
+@contextmanager
+def _opened(item: VideoItem) -> Iterator[tuple[Video, range]]:
+    """Open a video and find its frames that count; what goes wrong is said to be its fault."""
+    import av
+
+    try:
+        with Video(item.path) as video:
+            yield video, frames_between(video.times, item.start_seconds, item.end_seconds)
+    except (OSError, ValueError, av.FFmpegError) as error:
+        raise UnreadableVideoError(str(error)) from error
 
 
 class UnreadableVideoError(Exception):

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from registry.names import did_you_mean
 from registry.records import Preprocess, Sampling, SamplingRule
-from zoo.preprocessing import preprocess
+from zoo.preprocessing import check_sizes, check_takes_frames, preprocess_resized, resize_frame
 from zoo.sampling import clip_indices
 from zoo.video import Video
 
-__all__ = ["HasRecipe", "Recipe", "check_views", "decoded_clips", "iter_clips", "load_clip"]
+__all__ = ["HasRecipe", "Recipe", "check_views", "iter_clips", "load_clip", "views_of"]
 
 
 class Recipe(Protocol):
@@ -110,8 +110,8 @@ def iter_clips(
 
     def clips() -> Iterator[Tensor]:
         with closing:
-            for frames in decoded_clips(opened, clip_indices(recipe, opened.times, num_clips)):
-                yield preprocess(frames, pixels, num_crops=num_crops)
+            indices = clip_indices(recipe, opened.times, num_clips)
+            yield from views_of(opened, indices, pixels, num_crops=num_crops)
 
     return clips()
 
@@ -134,16 +134,22 @@ def check_views(num_clips: int | Literal["all"], num_crops: int) -> None:
         raise ValueError(f"num_clips={num_clips!r} is given; give 1 or more, or 'all'.")
 
 
-def decoded_clips(video: Video, clips: Iterator[list[int]]) -> Iterator[Tensor]:
-    """Decode clips in order, every frame of the video at most once.
+def views_of(
+    video: Video, clips: Iterator[list[int]], recipe: Preprocess, *, num_crops: int
+) -> Iterator[Tensor]:
+    """Make the views of clips in order; every frame of the video is decoded and resized once.
 
     Args:
         video: An open video.
         clips: T indices for each clip, ascending; clips in the order of their first frames.
+        recipe: What the weights were trained on.
+        num_crops: Crops a clip.
 
     Returns:
-        An iterator over clips, uint8 (T, H, W, C).
+        An iterator over clips, float32 (num_crops, C, T, H, W).
     """
+    check_takes_frames(recipe)
+    check_sizes(recipe)
     held: dict[int, Tensor] = {}
     begun: deque[list[int]] = deque()
     ahead = next(clips, None)
@@ -156,9 +162,11 @@ def decoded_clips(video: Video, clips: Iterator[list[int]]) -> Iterator[Tensor]:
             begun.append(ahead)
             ahead = next(clips, None)
         needed = {index for clip in begun for index in clip if index <= end}
-        held.update(video.frames(needed - held.keys()))
+        goes_on = ahead is not None or len(begun) > 1
+        for index, frame in video.frames(needed - held.keys(), goes_on=goes_on):
+            held[index] = resize_frame(frame, recipe)
         clip = begun.popleft()
-        yield torch.stack([held[index] for index in clip])
+        yield preprocess_resized([held[index] for index in clip], recipe, num_crops=num_crops)
         still = {index for later in begun for index in later}
         held = {index: frame for index, frame in held.items() if index in still}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["check_takes_frames", "crop_corners", "crops", "normalise", "preprocess", "resized"]
+__all__ = [
+    "check_sizes",
+    "check_takes_frames",
+    "crop_corners",
+    "crops",
+    "normalise",
+    "preprocess",
+    "preprocess_resized",
+    "resize_frame",
+    "resized",
+]
 
 
 def preprocess(
@@ -36,8 +47,45 @@ def preprocess(
     Returns:
         float32 (num_crops, C, T, S, S), S = `recipe.img_size`; channels-last-3d in memory.
     """
-    pixels = crops(frames, recipe, num_crops=num_crops).float()  # (V, T, S, S, C)
-    return rearrange(_normalised(pixels, recipe), "v t h w c -> v c t h w")
+    return _as_input(crops(frames, recipe, num_crops=num_crops), recipe)
+
+
+def preprocess_resized(frames: Sequence[Tensor], recipe: Preprocess, *, num_crops: int) -> Tensor:
+    """Crop and normalise a clip whose frames were resized one by one, as `preprocess` would.
+
+    Args:
+        frames: T frames as `resize_frame` makes them, uint8 (h, w, C).
+        recipe: What the weights were trained on.
+        num_crops: 1 for the centre, 3 for both ends and the centre along the longer side.
+
+    Returns:
+        float32 (num_crops, C, T, S, S), S = `recipe.img_size`; channels-last-3d in memory.
+    """
+    return _as_input(_cropped(frames, recipe, num_crops, len(frames)), recipe)
+
+
+def resize_frame(frame: Tensor, recipe: Preprocess) -> Tensor:
+    """Resize one decoded frame, as the first step of `preprocess`.
+
+    Args:
+        frame: uint8 (H, W, 3), RGB.
+        recipe: What the weights were trained on.
+
+    Returns:
+        uint8 (h, w, C), C = 1 for a recipe in gray.
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
+    target = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
+    small = F.resize(
+        rearrange(frame, "h w c -> 1 c h w"),
+        target,
+        interpolation=InterpolationMode(recipe.interpolation),
+        antialias=recipe.antialias,
+    )
+    small = F.rgb_to_grayscale(small) if len(recipe.mean) == 1 else small
+    return rearrange(small, "1 c h w -> h w c")
 
 
 def crops(frames: Tensor | NDArray[np.uint8], recipe: Preprocess, *, num_crops: int = 1) -> Tensor:
@@ -51,36 +99,32 @@ def crops(frames: Tensor | NDArray[np.uint8], recipe: Preprocess, *, num_crops: 
     Returns:
         uint8 (num_crops, T, S, S, C), S = `recipe.img_size`, C = 1 for a recipe in gray.
     """
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as F
-
     clip = _checked(frames)
     check_takes_frames(recipe)
+    check_sizes(recipe)
     if num_crops not in (1, 3):
         raise ValueError(
             f"num_crops={num_crops!r} is given; 1 (centre) and 3 (along the longer side) exist."
         )
+    return _cropped((resize_frame(frame, recipe) for frame in clip), recipe, num_crops, len(clip))
+
+
+def _cropped(frames: Iterable[Tensor], recipe: Preprocess, num_crops: int, length: int) -> Tensor:
+    """Crop T resized frames, each forgotten before the next: uint8 (num_crops, T, S, S, C)."""
     size = recipe.img_size
-    target = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
-    if min(target) < size:
-        raise ValueError(
-            f"The recipe resizes frames to {recipe.resize}, too small for a crop of {size} pixels; "
-            f"give a resize of at least {size}."
-        )
-    mode = InterpolationMode(recipe.interpolation)
-    gray = len(recipe.mean) == 1
     out = torch.empty(
-        (num_crops, len(clip), size, size, len(recipe.mean)), dtype=torch.uint8
+        (num_crops, length, size, size, len(recipe.mean)), dtype=torch.uint8
     )  # (V, T, S, S, C)
-    for t, frame in enumerate(rearrange(clip, "t h w c -> t 1 c h w")):
-        small = F.resize(frame, target, interpolation=mode, antialias=recipe.antialias)
-        small = F.rgb_to_grayscale(small) if gray else small
-        for v, (top, left) in enumerate(
-            crop_corners(small.shape[-2], small.shape[-1], size, num_crops)
-        ):
-            crop = small[0, :, top : top + size, left : left + size]
-            out[v, t] = rearrange(crop, "c h w -> h w c")
+    for t, frame in enumerate(frames):
+        corners = crop_corners(frame.shape[0], frame.shape[1], size, num_crops)
+        for v, (top, left) in enumerate(corners):
+            out[v, t] = frame[top : top + size, left : left + size]
     return out
+
+
+def _as_input(pixels: Tensor, recipe: Preprocess) -> Tensor:
+    """Make crops, uint8 (V, T, S, S, C), a model's input: float32 (V, C, T, S, S)."""
+    return rearrange(_normalised(pixels.float(), recipe), "v t h w c -> v c t h w")
 
 
 def normalise(clip: Tensor, recipe: Preprocess) -> Tensor:
@@ -123,6 +167,23 @@ def check_takes_frames(recipe: Preprocess) -> None:
         raise ValueError(
             "This model takes optical flow, two channels that frames do not hold; compute it and "
             "call the model with float (N, 2, T, H, W)."
+        )
+
+
+def check_sizes(recipe: Preprocess) -> None:
+    """Refuse a recipe whose crop is larger than what it is cut from.
+
+    Args:
+        recipe: What weights were trained on.
+
+    Raises:
+        ValueError: It is.
+    """
+    target = (recipe.resize,) if isinstance(recipe.resize, int) else recipe.resize
+    if min(target) < recipe.img_size:
+        raise ValueError(
+            f"The recipe resizes frames to {recipe.resize}, too small for a crop of "
+            f"{recipe.img_size} pixels; give a resize of at least {recipe.img_size}."
         )
 
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from zoo._frame_decoder import FrameDecoder
+from zoo._frame_reader import FrameReader
 from zoo._frame_table import read_table
 from zoo.sampling import frames_at
 
-if TYPE_CHECKING:
-    from av import VideoFrame
-    from av.buffer import Buffer
-    from numpy.typing import NDArray
-
 __all__ = ["Video"]
+
+FOLLOWS = 16
+"""Frames up to which one read is taken to follow another."""
 
 
 class Video:
@@ -45,24 +40,15 @@ class Video:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        from av.video.reformatter import VideoReformatter
-
         if "://" in os.fspath(path):
             raise ValueError(f"{path} is an address; download it, then give the file's path.")
         self.path = Path(path)
-        table = read_table(self.path)
+        table, file = read_table(self.path)
         self.times: Sequence[float] = table.times
         self.duration = table.duration
-        self._reformatter = VideoReformatter()
-        self._decoder: FrameDecoder | None = FrameDecoder(self.path, table)
-        try:
-            _, first = next(self._decoder.frames([0]))
-        except ValueError:
-            self.close()
-            raise
-        self._coded_size = first.width, first.height
-        self._matrix = _display_matrix(first)
-        self.height, self.width = self._pixels(first).shape[:2]
+        self._reader: FrameReader | None = FrameReader(self.path, table, file)
+        self.height, self.width = self._reader.height, self._reader.width
+        self._last_read = -FOLLOWS
 
     def __len__(self) -> int:
         return len(self.times)
@@ -86,9 +72,9 @@ class Video:
 
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
-        if self._decoder is not None:
-            self._decoder.close()
-            self._decoder = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     @property
     def num_frames(self) -> int:
@@ -107,6 +93,9 @@ class Video:
     def read(self, indices: Sequence[int]) -> Tensor:
         """Decode frames in the order asked for; duplicates are decoded once.
 
+        From the second of several reads that follow one another, decoding goes on where the one
+        before ended; a read by itself decodes no frame beyond its own.
+
         Args:
             indices: Frames from 0 to `len(video) - 1`.
 
@@ -117,22 +106,29 @@ class Video:
         for place, index in enumerate(indices):
             places.setdefault(index, []).append(place)
         clip = torch.empty((len(indices), self.height, self.width, 3), dtype=torch.uint8)
-        for index, frame in self.frames(places):
+        pixels = clip.numpy()  # whose copies take no threads from the decoder
+        goes_on = 0 < min(places, default=0) - self._last_read <= FOLLOWS
+        for index, frame in self.frames(places, goes_on=goes_on):
             for place in places[index]:
-                clip[place] = frame
+                pixels[place] = frame
+            del frame  # its memory is that of the next one, already paged in
+        self._last_read = max(places, default=-FOLLOWS)
         return clip
 
-    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+    def frames(
+        self, indices: Iterable[int], *, goes_on: bool = True
+    ) -> Iterator[tuple[int, Tensor]]:
         """Decode frames one at a time, in ascending order, each once.
 
         Args:
             indices: Frames from 0 to `len(video) - 1`, in any order.
+            goes_on: Whether the frames after these are read next: decoding is then begun.
 
         Returns:
             An iterator over (index, frame), frame uint8 (H, W, C), RGB.
         """
         wanted = sorted(set(indices))
-        if self._decoder is None:
+        if self._reader is None:
             raise ValueError(f"{self.path} is closed; open the Video again to read frames.")
         for index in wanted[:1] + wanted[-1:]:
             if not 0 <= index < len(self):
@@ -140,44 +136,4 @@ class Video:
                     f"Frame {index} of {self.path} is asked for; it has frames 0 to "
                     f"{len(self) - 1}."
                 )
-        decoded = self._decoder.frames(wanted)
-        return (
-            (index, torch.from_numpy(np.ascontiguousarray(self._pixels(frame))))
-            for index, frame in decoded
-        )
-
-    def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Convert a decoded frame: uint8 (H, W, C)."""
-        width, height = self._coded_size
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24")
-        return _turned(np.asarray(rgb.to_ndarray(), np.uint8), self._matrix)
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
-    """Read the linear part (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y."""
-    from av.sidedata.sidedata import Type
-
-    try:
-        # PyAV's stub names one kind of side data only
-        side_data = cast("Mapping[Type, Buffer]", frame.side_data)
-    except ValueError:
-        # PyAV stumbles over a kind newer than itself (EXIF); the angle it reads elsewhere
-        return {90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation) or (
-            (-1, 0, 0, -1) if abs(frame.rotation) == 180 else (1, 0, 0, 1)
-        )
-    if Type.DISPLAYMATRIX not in side_data:
-        return 1, 0, 0, 1
-    a, b, _, c, d, *_ = struct.unpack("9i", bytes(side_data[Type.DISPLAYMATRIX]))
-    return a, b, c, d
-
-
-def _turned(image: NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """Turn and mirror an image (H, W, C) as a display matrix says, to the nearest quarter turn."""
-    a, b, c, d = matrix
-    if abs(b) > abs(a):
-        image, along_x, along_y = image.transpose(1, 0, 2), c, b
-    else:
-        along_x, along_y = a, d
-    if along_x < 0:
-        image = image[:, ::-1]
-    return image[::-1] if along_y < 0 else image
+        return self._reader.frames(wanted, goes_on=goes_on)

@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -6,9 +7,11 @@ import torch
 import videos
 
 from registry.records import Preprocess, Sampling
+from zoo import clips
 from zoo._frame_decoder import FrameDecoder
 from zoo.clips import iter_clips, load_clip
-from zoo.sampling import multi_clip, uniform
+from zoo.preprocessing import preprocess
+from zoo.sampling import clip_indices, multi_clip, uniform
 from zoo.video import Video
 
 SAMPLING = Sampling(
@@ -103,22 +106,61 @@ def test_windows_over_a_whole_video_decode_it_once(path, monkeypatch):
     seen = [numbers(clip[0]) for clip in whole]
     assert seen[:12] == [list(range(start, start + 8)) for start in range(0, 96, 8)]
     assert seen[12:] == [list(range(92, 100))]
-    assert decoded == list(range(100))
+    assert decoded == [0, *range(100)]  # opening reads the first
     # overlapping windows share what they decode
     decoded.clear()
     clips = list(iter_clips(path, model(), num_clips=20, num_crops=3))
     assert [numbers(clip[0]) for clip in clips] == multi_clip(100, 8, 20, stride=2)
-    assert decoded == list(range(100))
+    assert decoded[1:] == sorted(set(decoded[1:]))
+
+
+@pytest.mark.parametrize("rule", ["dense", "uniform", "span", "segments"])
+@pytest.mark.parametrize("num_clips", [10, "all"])
+def test_every_frame_is_resized_once_and_the_values_are_those_of_each_clip(
+    rule, num_clips, path, monkeypatch
+):
+    resized, original = [], clips.resize_frame
+
+    def counting(frame, recipe):
+        resized.append(frame)
+        return original(frame, recipe)
+
+    pixels = replace(PIXELS, img_size=32, resize=40, antialias=True, mean=(0.4,) * 3)
+    stand_in = model(rule=rule)
+    stand_in.record.preprocess = pixels
+    monkeypatch.setattr(clips, "resize_frame", counting)
+    views = load_clip(path, stand_in, num_clips=num_clips, num_crops=3)
+    with Video(path) as video:
+        chosen = list(clip_indices(stand_in.record.sampling, video.times, num_clips))
+        assert len(resized) == len({index for clip in chosen for index in clip})
+        naive = [preprocess(video.read(clip), pixels, num_crops=3) for clip in chosen]
+    assert torch.equal(views, torch.cat(naive))
+
+
+def test_resized_frames_are_forgotten_when_no_clip_needs_them(path, monkeypatch):
+    alive, original = [], clips.resize_frame
+
+    def watching(frame, recipe):
+        small = original(frame, recipe)
+        alive.append(weakref.ref(small))
+        return small
+
+    monkeypatch.setattr(clips, "resize_frame", watching)
+    most = 0
+    for _ in iter_clips(path, model(), num_clips=20):
+        most = max(most, sum(frame() is not None for frame in alive))
+    # a clip spans 15 frames, and those that begin within it end up to 14 later
+    assert most <= 30
 
 
 def test_few_frames_are_held_at_a_time(path, monkeypatch):
     asked = []
     original = Video.frames
 
-    def watching(self, indices):
+    def watching(self, indices, **how):
         indices = set(indices)
         asked.append(len(indices))
-        return original(self, indices)
+        return original(self, indices, **how)
 
     monkeypatch.setattr(Video, "frames", watching)
     clips = iter_clips(path, model(frame_stride=1), num_clips="all")

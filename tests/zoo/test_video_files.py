@@ -85,7 +85,7 @@ def test_a_still_image_is_one_frame(name, tmp_path):
     Image.fromarray(videos.picture(77)).save(tmp_path / name)
     assert read_numbers(tmp_path / name) == [77]
     with Video(tmp_path / name) as video:
-        assert video.times == [0]
+        assert list(video.times) == [0]
 
 
 def test_a_photo_is_turned_as_its_exif_says(tmp_path):

@@ -1,0 +1,181 @@
+"""Frames of one video as pixels: RGB, turned as the file says, all of the first one's size."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo._frame_decoder import FrameDecoder
+from zoo._frame_table import FrameTable
+from zoo._video_file import OpenFile
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.buffer import Buffer
+    from numpy.typing import NDArray
+
+__all__ = ["FrameReader"]
+
+MOST_READERS = 4
+"""How many files are open at once at most: at 1080p a decoder holds some 60 MB."""
+
+LONGEST_RUN = 16
+"""Frames between two seeks that are kept at once; above it, one decoder streams them."""
+
+
+class FrameReader:
+    """Reads pixels of one video, with several decoders where wanted frames lie far apart.
+
+    Args:
+        path: A video file.
+        table: Its frames.
+        file: The file, where it is open already.
+
+    Attributes:
+        height: Rows of a frame, after turning.
+        width: Columns of a frame, after turning.
+    """
+
+    def __init__(self, path: Path, table: FrameTable, file: OpenFile | None) -> None:
+        self._path, self._table = path, table
+        decoder = FrameDecoder(path, table, file)
+        self._open: list[FrameDecoder] = [decoder]
+        try:
+            _, first = next(decoder.frames([0], goes_on=False))
+        except BaseException:
+            decoder.close()
+            raise
+        self._coded_size = first.width, first.height
+        self._matrix = _display_matrix(first)
+        self._first = _Pixels(decoder, self._coded_size, self._matrix)
+        self._others: list[_Pixels] = []
+        a, b, *_ = self._matrix
+        lies = abs(b) > abs(a)
+        self.height, self.width = self._coded_size if lies else self._coded_size[::-1]
+
+    def close(self) -> None:
+        """Close every file that was opened; nothing can be read afterwards."""
+        for decoder in self._open:
+            decoder.close()
+        self._open, self._others = [], []
+        del self._first
+
+    def frames(self, indices: list[int], *, goes_on: bool) -> Iterator[tuple[int, Tensor]]:
+        """Read frames one by one.
+
+        Args:
+            indices: Wanted frames, ascending, without duplicates.
+            goes_on: Whether the frames after these are wanted next.
+
+        Returns:
+            An iterator over (index, frame), frame uint8 (H, W, C).
+        """
+        runs = self._table.runs(indices) if self._table.exact else []
+        # a decoder for fewer than two runs would mostly wait for the one with more work
+        readers = min(torch.get_num_threads(), MOST_READERS, len(runs) // 2)
+        if readers < 2 or max(map(len, runs)) > LONGEST_RUN:
+            return self._first.frames(indices, goes_on=goes_on)
+        return self._side_by_side(runs, readers)
+
+    def _side_by_side(self, runs: list[list[int]], readers: int) -> Iterator[tuple[int, Tensor]]:
+        """Read runs in their order, a few ahead; each begins with a seek whoever reads it."""
+        idle: SimpleQueue[_Pixels | None] = SimpleQueue()
+        for reader in [self._first, *self._others, *[None] * readers][:readers]:
+            idle.put(reader)
+
+        def read(run: list[int]) -> list[tuple[int, Tensor]]:
+            reader = idle.get()
+            try:
+                reader = reader or self._another()
+                return list(reader.frames(run, goes_on=False))
+            finally:
+                idle.put(reader)
+
+        pending: deque[Future[list[tuple[int, Tensor]]]] = deque()
+        with ThreadPoolExecutor(readers) as threads:
+            try:
+                for run in runs:
+                    pending.append(threads.submit(read, run))
+                    if len(pending) > readers:
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def _another(self) -> _Pixels:
+        decoder = FrameDecoder(self._path, self._table)
+        self._open.append(decoder)
+        self._others.append(_Pixels(decoder, self._coded_size, self._matrix))
+        return self._others[-1]
+
+
+class _Pixels:
+    """A decoder, and the conversion of what it gives.
+
+    Args:
+        decoder: It is used by one thread at a time.
+        size: (width, height) to which frames are scaled, before turning.
+        matrix: The display matrix.
+    """
+
+    def __init__(
+        self, decoder: FrameDecoder, size: tuple[int, int], matrix: tuple[int, int, int, int]
+    ) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._decoder = decoder
+        self._size, self._matrix = size, matrix
+        self._reformatter = VideoReformatter()
+
+    def frames(self, indices: list[int], *, goes_on: bool) -> Iterator[tuple[int, Tensor]]:
+        """Decode and convert frames one by one, uint8 (H, W, C)."""
+        for index, frame in self._decoder.frames(indices, goes_on=goes_on):
+            yield index, self.of(frame)
+
+    def of(self, frame: VideoFrame) -> Tensor:
+        """Convert a decoded frame: uint8 (H, W, C)."""
+        width, height = self._size
+        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24")
+        image = _turned(np.asarray(rgb.to_ndarray(), np.uint8), self._matrix)
+        return torch.from_numpy(np.ascontiguousarray(image))
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """Read the linear part (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y."""
+    from av.sidedata.sidedata import Type
+
+    try:
+        # PyAV's stub names one kind of side data only
+        side_data = cast("Mapping[Type, Buffer]", frame.side_data)
+    except ValueError:
+        # PyAV stumbles over a kind newer than itself (EXIF); the angle it reads elsewhere
+        return {90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation) or (
+            (-1, 0, 0, -1) if abs(frame.rotation) == 180 else (1, 0, 0, 1)
+        )
+    if Type.DISPLAYMATRIX not in side_data:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = struct.unpack("9i", bytes(side_data[Type.DISPLAYMATRIX]))
+    return a, b, c, d
+
+
+def _turned(image: NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Turn and mirror an image (H, W, C) as a display matrix says, to the nearest quarter turn."""
+    a, b, c, d = matrix
+    if abs(b) > abs(a):
+        image, along_x, along_y = image.transpose(1, 0, 2), c, b
+    else:
+        along_x, along_y = a, d
+    if along_x < 0:
+        image = image[:, ::-1]
+    return image[::-1] if along_y < 0 else image
