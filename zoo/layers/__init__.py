@@ -1,8 +1,14 @@
 """Layers that several families share."""
 
-from zoo.layers.attention import Attention, Mlp
+from zoo.layers.attention import (
+    Attention,
+    Mlp,
+    biased_attention,
+    channels_last_maps,
+    split_heads,
+)
 from zoo.layers.classifier import make_classifier
-from zoo.layers.conv import Conv2Plus1D, InflatedConv3d, TemporalPadding, middle_channels
+from zoo.layers.conv import Conv2Plus1D, Conv3d, InflatedConv3d, TemporalPadding, middle_channels
 from zoo.layers.drop_path import DropPath
 from zoo.layers.frame_pool import AttentionFramePool, FramePooling, make_frame_pool
 from zoo.layers.same_padding import pad_space, same_padding
@@ -20,6 +26,7 @@ __all__ = [
     "Attention",
     "AttentionFramePool",
     "Conv2Plus1D",
+    "Conv3d",
     "DropPath",
     "FramePooling",
     "InflatedConv3d",
@@ -30,6 +37,8 @@ __all__ = [
     "StreamState",
     "TemporalPadding",
     "TemporalShift",
+    "biased_attention",
+    "channels_last_maps",
     "divisible",
     "frame_counts",
     "make_classifier",
@@ -39,4 +48,5 @@ __all__ = [
     "position_encoding",
     "running_mean",
     "same_padding",
+    "split_heads",
 ]

@@ -1,12 +1,31 @@
-"""The two halves of a transformer block."""
+"""The two halves of a transformer block, and how attention that pools hands over its maps."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-__all__ = ["Attention", "Mlp"]
+__all__ = ["Attention", "Mlp", "biased_attention", "channels_last_maps", "split_heads"]
+
+_PIECE = 2**21
+"""Numbers that the hidden layer of an MLP holds at once on a CPU: 8 MiB, which stay in its cache.
+
+Larger than 32 MiB they would be memory that the system maps and clears anew for every call."""
+
+
+_LONG = 1024
+"""Tokens from which on a CPU reads heads faster once each of them is copied to lie together."""
+
+
+def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Map (N, L, 3*D) to queries, keys and values, each (N, heads, L, d)."""
+    parts = rearrange(qkv, "n l (three h d) -> three n h l d", three=3, h=num_heads)
+    if qkv.shape[1] >= _LONG and qkv.device.type == "cpu":
+        parts = parts.contiguous()
+    q, k, v = parts
+    return q, k, v
 
 
 class Attention(nn.Module):
@@ -27,9 +46,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, D) to (N, L, D)."""
-        q, k, v = rearrange(
-            self.qkv(x), "n l (three h d) -> three n h l d", three=3, h=self.num_heads
-        )
+        q, k, v = split_heads(self.qkv(x), self.num_heads)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(rearrange(x, "n h l d -> n l (h d)"))  # (N, L, D)
 
@@ -50,5 +67,55 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, L, D) to (N, L, D')."""
-        return self.fc2(self.act(self.fc1(x)))
+        """Map (..., D) to (..., D')."""
+        rows = max(1, _PIECE // self.fc1.out_features)
+        if self._sees_all(x) or x.numel() <= rows * x.shape[-1]:
+            return self.fc2(self.act(self.fc1(x)))
+        tokens = x.reshape(-1, x.shape[-1])
+        pieces = [tokens[start : start + rows] for start in range(0, len(tokens), rows)]
+        out = torch.cat([self.fc2(self.act(self.fc1(piece))) for piece in pieces])
+        return out.reshape(*x.shape[:-1], -1)
+
+    def _sees_all(self, x: Tensor) -> bool:
+        """Whether the layers must be called once, for gradients, a graph, a device or a hook."""
+        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.children())
+        graph = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        return hooked or graph or x.device.type != "cpu"
+
+
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention with a bias for each pair.
+
+    On a CPU the fused one has no gradient of the bias: what it does instead is slower than this.
+
+    Args:
+        q: Queries, (N, A, L, D) with A heads.
+        k: Keys, likewise.
+        v: Values, likewise.
+        bias: What is added to the logits, (1, A, L, L).
+
+    Returns:
+        (N, A, L, D).
+    """
+    if not (bias.requires_grad and torch.is_grad_enabled() and q.device.type == "cpu"):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (N, A, L, L)
+    return logits.add_(bias).softmax(dim=-1) @ v
+
+
+def channels_last_maps(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Lay the patches of each head out as maps with the channels last in memory.
+
+    A convolution of each channel by itself, and a maximum, are several times faster there.
+
+    Args:
+        x: Patches, (N, A, L, D) with A heads, time slowest.
+        grid: L as (T, H, W).
+
+    Returns:
+        (N*A, D, T, H, W).
+    """
+    # Heads are joined before axes change places: of an axis of one, einops would give strides by
+    # which the layout is not recognised.
+    heads = x.reshape(-1, *grid, x.shape[-1]).contiguous()  # (N*A, T, H, W, D)
+    return heads.permute(0, 4, 1, 2, 3)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from zoo.layers.conv import Conv3d
+
 __all__ = ["SqueezeExcite", "divisible"]
 
 
@@ -21,9 +23,9 @@ class SqueezeExcite(nn.Module):
     def __init__(self, chans: int, *, ratio: int, act: Callable[[], nn.Module]) -> None:
         super().__init__()
         mid = divisible(chans / ratio)
-        self.fc1 = nn.Conv3d(chans, mid, 1)
+        self.fc1 = Conv3d(chans, mid, 1)
         self.act = act()
-        self.fc2 = nn.Conv3d(mid, chans, 1)
+        self.fc2 = Conv3d(mid, chans, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to the same shape."""

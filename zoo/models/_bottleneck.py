@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from converters import KeyMap, Rule
 from registry import UNKNOWN, ImageSource, Metric, Preprocess, Sampling, UpstreamSource, Weights
-from zoo.layers import make_classifier
+from zoo.layers import Conv3d, make_classifier
 from zoo.models._staged import StagedModel
 
 __all__ = [
@@ -52,12 +52,12 @@ WINDOW = 7
 
 def spatial_conv(width: int, stride: Stride) -> nn.Module:
     """The 1x3x3 convolution of a plain block."""
-    return nn.Conv3d(width, width, (1, 3, 3), stride=stride, padding=(0, 1, 1), bias=False)
+    return Conv3d(width, width, (1, 3, 3), stride=stride, padding=(0, 1, 1), bias=False)
 
 
 def depthwise_conv(width: int, stride: Stride) -> nn.Module:
     """A 3x3x3 convolution of each channel by itself."""
-    return nn.Conv3d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)
+    return Conv3d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)
 
 
 class Stem(nn.Module):
@@ -72,7 +72,7 @@ class Stem(nn.Module):
 
     def __init__(self, in_chans: int, out_chans: int, *, frames: int, pool: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(
+        self.conv = Conv3d(
             in_chans,
             out_chans,
             (frames, 7, 7),
@@ -114,20 +114,20 @@ class Bottleneck(nn.Module):
         make_conv: ConvMaker,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(
+        self.conv1 = Conv3d(
             in_chans, width, (frames, 1, 1), padding=(frames // 2, 0, 0), bias=False
         )
         self.bn1 = nn.BatchNorm3d(width)
         # As pytorchvideo and timm do it; Caffe2's ResNets stride the first convolution instead.
         self.conv2 = make_conv(width, stride)
         self.bn2 = nn.BatchNorm3d(width)
-        self.conv3 = nn.Conv3d(width, out_chans, 1, bias=False)
+        self.conv3 = Conv3d(width, out_chans, 1, bias=False)
         self.bn3 = nn.BatchNorm3d(out_chans)
         self.act = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != (1, 1, 1) or in_chans != out_chans:
             self.downsample = nn.Sequential(
-                nn.Conv3d(in_chans, out_chans, 1, stride=stride, bias=False),
+                Conv3d(in_chans, out_chans, 1, stride=stride, bias=False),
                 nn.BatchNorm3d(out_chans),
             )
 
@@ -186,9 +186,10 @@ def window_mean(x: Tensor) -> Tensor:
     Returns:
         Pooled features, (N, D).
     """
-    t, h, w = x.shape[2:]
-    windows = F.avg_pool3d(x, (t, min(h, WINDOW), min(w, WINDOW)), stride=1)  # (N, D, 1, i, j)
-    return windows.mean(dim=(2, 3, 4))  # (N, D)
+    h, w = x.shape[3:]
+    frame = x.mean(dim=2)  # (N, D, H', W')
+    windows = F.avg_pool2d(frame, (min(h, WINDOW), min(w, WINDOW)), stride=1)  # (N, D, i, j)
+    return windows.mean(dim=(2, 3))  # (N, D)
 
 
 def init_resnet(model: nn.Module) -> None:

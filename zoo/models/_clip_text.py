@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from zoo.layers import Attention, Mlp
+from zoo.layers import Attention, Mlp, split_heads
 
 __all__ = ["QuickMlp", "ResidualBlock", "TextClassifier", "nameless_tokens", "tokenize"]
 
@@ -96,9 +96,7 @@ class CausalAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, D) to (N, L, D)."""
-        q, k, v = rearrange(
-            self.qkv(x), "n l (three h d) -> three n h l d", three=3, h=self.num_heads
-        )
+        q, k, v = split_heads(self.qkv(x), self.num_heads)
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.proj(rearrange(x, "n h l d -> n l (h d)"))  # (N, L, D)
 

@@ -145,7 +145,9 @@ class InceptionVideo(StagedModel):
         the window is one window.
         """
         window = [min(most, size) for most, size in zip(self.WINDOW, x.shape[2:], strict=True)]
-        x = F.avg_pool3d(x, window, stride=1).mean(dim=(2, 3, 4))  # (N, D)
+        # In float32 at least, for torch has no such pool of bfloat16 on a CPU.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = F.avg_pool3d(wide, window, stride=1).mean(dim=(2, 3, 4)).to(x.dtype)  # (N, D)
         x = self.drop(x)
         logits: Tensor = x if pre_logits else self.get_classifier()(x)
         return logits

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from converters import KeyMap, Rule
-from zoo.layers import TemporalShift
+from zoo.layers import Conv3d, TemporalShift
 
 __all__ = ["MobileNetV2", "MobileOne", "NonLocalMode", "Plan", "ResNet"]
 
@@ -60,16 +60,16 @@ class NonLocal(nn.Module):
     def __init__(self, dim: int, mode: NonLocalMode) -> None:
         super().__init__()
         self.mode = mode
-        self.g = nn.Conv3d(dim, dim // 2, 1)
+        self.g = Conv3d(dim, dim // 2, 1)
         self.pool = nn.MaxPool3d((1, 2, 2))
         if mode != "gaussian":
-            self.theta = nn.Conv3d(dim, dim // 2, 1)
-            self.phi = nn.Conv3d(dim, dim // 2, 1)
+            self.theta = Conv3d(dim, dim // 2, 1)
+            self.phi = Conv3d(dim, dim // 2, 1)
         for layer in self.children():
             if isinstance(layer, nn.Conv3d) and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
-        self.out = nn.Conv3d(dim // 2, dim, 1, bias=False)
+        self.out = Conv3d(dim // 2, dim, 1, bias=False)
         self.bn = nn.BatchNorm3d(dim)
         nn.init.zeros_(self.bn.weight)
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from converters import KeyMap, Rule
 from registry import Metric, Paper, Preprocess, Sampling, UpstreamSource, Weights, register_model
-from zoo.layers import make_classifier
+from zoo.layers import Conv3d, make_classifier
 from zoo.models._staged import StagedModel
 
 __all__ = ["C3D", "c3d"]
 
 
-class ConvReLU(nn.Conv3d):
+class ConvReLU(Conv3d):
     """A 3x3x3 convolution with offsets, and a ReLU; there is no normalisation."""
 
     def __init__(self, in_chans: int, out_chans: int) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 from converters import KeyMap, Rule
 from registry import Paper, register_model
+from zoo.layers import Conv3d
 from zoo.models._bottleneck import (
     PREPROCESS,
     BottleneckResNet,
@@ -36,7 +37,7 @@ def preserved_conv(width: int, stride: Stride) -> nn.Module:
     """A 1x1x1 convolution over channels, BatchNorm, then the depthwise one; no ReLU between."""
     return nn.Sequential(
         OrderedDict(
-            mix=nn.Conv3d(width, width, 1, bias=False),
+            mix=Conv3d(width, width, 1, bias=False),
             norm=nn.BatchNorm3d(width),
             depthwise=depthwise_conv(width, stride),
         )

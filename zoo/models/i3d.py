@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from converters import KeyMap, Rule
 from registry import ImageSource, Paper, Preprocess, Sampling, Weights, register_model
-from zoo.layers import InflatedConv3d, TemporalPadding, make_classifier
+from zoo.layers import Conv3d, InflatedConv3d, TemporalPadding, make_classifier
 from zoo.models._staged import StagedModel
 
 __all__ = ["InflatedResNet", "i3d_r18"]
@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.downsample: nn.Module | None = None
         if stride != 1 or in_chans != out_chans:
             self.downsample = nn.Sequential(
-                nn.Conv3d(in_chans, out_chans, 1, stride=(1, stride, stride), bias=False),
+                Conv3d(in_chans, out_chans, 1, stride=(1, stride, stride), bias=False),
                 nn.BatchNorm3d(out_chans),
             )
 

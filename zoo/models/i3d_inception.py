@@ -28,6 +28,7 @@ from registry import (
     Weights,
     register_model,
 )
+from zoo.layers import Conv3d
 from zoo.models._inception import INCEPTION_V1, TINY_INCEPTION, InceptionVideo, Widths
 
 __all__ = ["I3DInception", "i3d_inception", "i3d_inception_flow"]
@@ -54,7 +55,7 @@ class SameConv(nn.Module):
 
     def __init__(self, in_chans: int, out_chans: int, side: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_chans, out_chans, side, stride, bias=False)
+        self.conv = Conv3d(in_chans, out_chans, side, stride, bias=False)
         self.bn = nn.BatchNorm3d(out_chans, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:

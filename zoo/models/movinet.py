@@ -32,6 +32,7 @@ from registry import (
     register_model,
 )
 from zoo.layers import (
+    Conv3d,
     SqueezeExcite,
     Stream,
     StreamState,
@@ -94,7 +95,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         t, self.side = kernel
         self.stride = stride
-        self.conv = nn.Conv3d(
+        self.conv = Conv3d(
             in_chans,
             out_chans,
             (t, self.side, self.side),
@@ -124,7 +125,7 @@ class CausalConvNorm(nn.Module):
 
     def __init__(self, chans: int, frames: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(chans, chans, (frames, 1, 1), groups=chans, bias=False)
+        self.conv = Conv3d(chans, chans, (frames, 1, 1), groups=chans, bias=False)
         self.bn = _norm(chans)
         self.act = nn.Hardswish()
 
@@ -157,9 +158,9 @@ class CausalSqueezeExcite(nn.Module):
     def __init__(self, chans: int, *, positional: bool) -> None:
         super().__init__()
         mid = divisible(chans / 2)
-        self.fc1 = nn.Conv3d(2 * chans, mid, 1)
+        self.fc1 = Conv3d(2 * chans, mid, 1)
         self.act = nn.Hardswish()
-        self.fc2 = nn.Conv3d(mid, chans, 1)
+        self.fc2 = Conv3d(mid, chans, 1)
         self.position_scale = nn.Parameter(torch.zeros(())) if positional else None
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:

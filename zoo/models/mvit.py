@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from converters import resize_spatial_table, resize_temporal_table
 from registry import Paper, register_model
-from zoo.layers import DropPath, Mlp, make_classifier
+from zoo.layers import DropPath, Mlp, channels_last_maps, make_classifier
 from zoo.models._mvit_weights import (
     LAYOUTS_V1,
     LAYOUTS_V2,
@@ -55,8 +55,7 @@ def _strided(grid: Grid, stride: int) -> Grid:
 
 def _over_patches(x: Tensor, pool: nn.Module, grid: Grid) -> Tensor:
     """Pool the patches of tokens (N, A, 1 + L, D) with A heads, and keep the class token."""
-    t, h, _ = grid
-    maps = rearrange(x[:, :, 1:], "n a (t h w) d -> (n a) d t h w", t=t, h=h)
+    maps = channels_last_maps(x[:, :, 1:], grid)  # (N*A, D, T, H, W)
     patches = rearrange(pool(maps), "(n a) d t h w -> n a (t h w) d", a=x.shape[1])
     return torch.cat([x[:, :, :1], patches], dim=2)  # (N, A, 1 + L', D)
 
@@ -193,16 +192,36 @@ class PoolingAttention(nn.Module):
         table = resize_distances(table, rows=2 * max(q, k) - 1)
         return table[distance_rows(q, k).to(table.device)]
 
-    def _bias(self, q: Tensor) -> Tensor:
-        """What distances add to the logits of attention, (N, A, 1 + L, 1 + L'); queries q."""
+    def _with_places(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Add channels to queries and keys whose products are the biases by distance.
+
+        Every key says where it stands, every query what it adds for each place along an axis. No
+        bias of each pair, (N, A, 1 + L, 1 + L'), is ever held, and attention stays a fused one.
+
+        Returns:
+            (N, A, 1 + L, D + E) and (N, A, 1 + L', D + E).
+        """
         t, h, _ = self.q_grid
-        q = rearrange(q[:, :, 1:], "n a (t h w) d -> n a t h w d", t=t, h=h)
-        over_t = torch.einsum("nathwd,tkd->nathwk", q, self._distances(self.rel_pos_t, 0))
-        over_h = torch.einsum("nathwd,hkd->nathwk", q, self._distances(self.rel_pos_h, 1))
-        over_w = torch.einsum("nathwd,wkd->nathwk", q, self._distances(self.rel_pos_w, 2))
-        bias = over_t[..., :, None, None] + over_h[..., None, :, None] + over_w[..., None, None, :]
-        bias = rearrange(bias, "n a t h w kt kh kw -> n a (t h w) (kt kh kw)")
-        return F.pad(bias, (1, 0, 1, 0))  # nothing to or from the class token
+        kt, kh, kw = self.k_grid
+        grid = rearrange(q[:, :, 1:], "n a (t h w) d -> n a t h w d", t=t, h=h)
+        over_t = torch.einsum("nathwd,tkd->nathwk", grid, self._distances(self.rel_pos_t, 0))
+        over_h = torch.einsum("nathwd,hkd->nathwk", grid, self._distances(self.rel_pos_h, 1))
+        over_w = torch.einsum("nathwd,wkd->nathwk", grid, self._distances(self.rel_pos_w, 2))
+        asked = torch.cat([over_t, over_h, over_w], dim=-1).flatten(2, 4)  # (N, A, L, E)
+        axes = [torch.eye(size, dtype=k.dtype, device=k.device) for size in self.k_grid]
+        places = torch.cat(
+            [
+                repeat(axes[0], "t e -> (t h w) e", h=kh, w=kw),
+                repeat(axes[1], "h e -> (t h w) e", t=kt, w=kw),
+                repeat(axes[2], "w e -> (t h w) e", t=kt, h=kh),
+            ],
+            dim=1,
+        )  # (L', E)
+        # Attention divides by the root of D what it must leave as it is here.
+        places = (places * q.shape[-1] ** 0.5).expand(*k.shape[:2], -1, -1)
+        # Nothing to or from the class token.
+        q = torch.cat([q, F.pad(asked, (0, 0, 1, 0))], dim=-1)
+        return q, torch.cat([k, F.pad(places, (0, 0, 1, 0))], dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, 1 + L, D) to (N, 1 + L', D')."""
@@ -212,11 +231,17 @@ class PoolingAttention(nn.Module):
         q = q if self.pool_q is None else self.pool_q(q)
         k = k if self.pool_k is None else self.pool_k(k)
         v = v if self.pool_v is None else self.pool_v(v)
-        bias = self._bias(q) if self.relative else None
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        if self.relative:
+        if not self.relative:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            width = q.shape[-1]
+            wide_q, wide_k = self._with_places(q, k)
+            if q.is_meta:  # whoever counts operations wants the network's, not this way's
+                wide_q, wide_k = q, k
+            wide_v = F.pad(v, (0, wide_k.shape[-1] - width))  # fused attention wants one width
+            out = F.scaled_dot_product_attention(wide_q, wide_k, wide_v, scale=width**-0.5)
             # The class token is left out of this, here and in every reference.
-            out = torch.cat([out[:, :, :1], out[:, :, 1:] + q[:, :, 1:]], dim=2)
+            out = out[..., :width] + F.pad(q[:, :, 1:], (0, 0, 1, 0))
         return self.proj(rearrange(out, "n a l d -> n l (a d)"))  # (N, 1 + L', D')
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from registry import Paper, register_model
+from zoo.layers import Conv3d
 from zoo.models._bottleneck import (
     IN1K_INFLATED,
     PREPROCESS,
@@ -42,12 +43,12 @@ class TimeFirstConv(nn.Module):
     def __init__(self, width: int, stride: Stride) -> None:
         super().__init__()
         t, h, w = stride
-        self.temporal = nn.Conv3d(
+        self.temporal = Conv3d(
             width, width, (3, 1, 1), stride=(t, 1, 1), padding=(1, 0, 0), bias=False
         )
         self.norm = nn.BatchNorm3d(width)
         self.act = nn.ReLU(inplace=True)
-        self.spatial = nn.Conv3d(
+        self.spatial = Conv3d(
             width, width, (1, 3, 3), stride=(1, h, w), padding=(0, 1, 1), bias=False
         )
 

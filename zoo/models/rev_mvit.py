@@ -30,7 +30,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import DropPath, Mlp, make_classifier
+from zoo.layers import DropPath, Mlp, channels_last_maps, make_classifier
 from zoo.models._tokens import TokenModel
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, A, L, D), with A heads, to (N, A, L', D)."""
-        t, h, _ = self.grid
-        maps = self.conv(rearrange(x, "n a (t h w) d -> (n a) d t h w", t=t, h=h))
+        maps = self.conv(channels_last_maps(x, self.grid))
         return self.norm(rearrange(maps, "(n a) d t h w -> n a (t h w) d", a=x.shape[1]))
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from converters import POINTWISE, KeyMap, Merge, Rule
 from registry import Metric, Paper, Preprocess, Sampling, UpstreamSource, Weights, register_model
+from zoo.layers import Conv3d
 from zoo.models._inception import INCEPTION_V1, TINY_INCEPTION, InceptionVideo, Widths
 
 __all__ = ["S3D", "s3d"]
@@ -34,7 +35,7 @@ def _conv_norm(
     padding = (t // 2, h // 2, w // 2)
     return nn.Sequential(
         OrderedDict(
-            conv=nn.Conv3d(in_chans, out_chans, kernel, stride, padding, bias=False),
+            conv=Conv3d(in_chans, out_chans, kernel, stride, padding, bias=False),
             bn=nn.BatchNorm3d(out_chans, eps=1e-3, momentum=1e-3),
             act=nn.ReLU(inplace=True),
         )

@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from converters import KeyMap, Rule
 from registry import Paper, Sampling, register_model
-from zoo.layers import make_classifier
+from zoo.layers import Conv3d, make_classifier
 from zoo.models._base import chosen_levels, run
 from zoo.models._bottleneck import (
     IN1K_INFLATED,
@@ -72,7 +72,7 @@ class Lateral(nn.Module):
 
     def __init__(self, in_chans: int, *, frames: int, alpha: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(
+        self.conv = Conv3d(
             in_chans,
             2 * in_chans,
             (frames, 1, 1),
@@ -198,7 +198,8 @@ class SlowFast(StagedModel):
     def _joined(self, paths: Paths) -> Tensor:
         """Both pathways' features as one tensor, (N, D + D/8, T/alpha, H', W')."""
         slow, fast = paths
-        return torch.cat([slow, F.avg_pool3d(fast, (self.alpha, 1, 1))], dim=1)
+        fast = rearrange(fast, "n d (t a) h w -> n d t a h w", a=self.alpha).mean(dim=3)
+        return torch.cat([slow, fast], dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to features (N, D + D/8, T/alpha, H', W')."""

@@ -19,19 +19,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from converters import KeyMap, Rule
-from registry import (
-    UNKNOWN,
-    Metric,
-    Paper,
-    Preprocess,
-    Sampling,
-    UpstreamSource,
-    Weights,
-    register_model,
-)
-from zoo.layers import DropPath, Mlp, make_classifier
+from registry import Paper, register_model
+from zoo.layers import DropPath, Mlp, biased_attention, make_classifier
 from zoo.models._base import VideoModel, chosen_levels, run
+from zoo.models._swin3d_weights import (
+    LAYOUTS,
+    PREPROCESS,
+    SAMPLING,
+    SWIN3D_B,
+    SWIN3D_S_K400,
+    SWIN3D_T_K400,
+)
 
 __all__ = ["SwinTransformer3D", "swin3d_b", "swin3d_s", "swin3d_t"]
 
@@ -70,6 +68,34 @@ def shift_mask(grid: Window, window: Window, shift: Window, like: Tensor) -> Ten
     return like.new_zeros(apart.shape).masked_fill(apart, -100.0)  # the references' value
 
 
+def runs(size: int, window: int, shift: int) -> list[tuple[slice, int]]:
+    """The places of an axis as windows lie on it, equal ones together, with their length each.
+
+    What a cyclic shift brings into the last window from the other end stands apart from the rest of
+    it: both are windows of their own, and shorter.
+
+    Args:
+        size: Places; the window divides them.
+        window: Places of a window.
+        shift: Places by which the windows lie off the beginning; 0 for none.
+    """
+    if not shift:
+        return [(slice(0, size), window)]
+    last = size - window + shift
+    found = [(slice(0, shift), shift), (slice(shift, last), window)]
+    return [*found, (slice(last, size), window - shift)]
+
+
+def cut_bias(bias: Tensor, window: Window) -> Tensor:
+    """From (heads, T, H, W, T, H, W), a bias for each pair of places, that of a window of L places.
+
+    Returns:
+        (heads, L, L).
+    """
+    t, h, w = window
+    return bias[:, :t, :h, :w, :t, :h, :w].reshape(-1, t * h * w, t * h * w)
+
+
 class WindowAttention(nn.Module):
     """Attention within windows of a grid of tokens, with a bias for each offset.
 
@@ -93,12 +119,13 @@ class WindowAttention(nn.Module):
         index = relative_positions(window)
         self.register_buffer("relative_position_index", index, persistent=False)
 
-    def _bias(self, window: Window) -> Tensor:
-        """The bias of each pair of tokens by its offset, (heads, L, L)."""
-        t, h, w = window
-        index = self.relative_position_index.reshape(*self.window, *self.window)
-        index = index[:t, :h, :w, :t, :h, :w].reshape(t * h * w, t * h * w)
-        return rearrange(self.relative_position_bias_table[index], "l m heads -> heads l m")
+    def _bias(self) -> Tensor:
+        """The bias of each pair of places by its offset, (heads, T, H, W, T, H, W)."""
+        rows = (
+            self.relative_position_bias_table.t().contiguous()
+        )  # columns would be read one by one
+        pairs = rows.index_select(1, self.relative_position_index.flatten())
+        return pairs.reshape(self.num_heads, *self.window, *self.window)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, T, H, W, D) to (N, T, H, W, D)."""
@@ -110,16 +137,64 @@ class WindowAttention(nn.Module):
         )
         pad = [-have % want for have, want in zip(size, window, strict=True)]
         x = F.pad(x, (0, 0, 0, pad[2], 0, pad[1], 0, pad[0]))
-        grid: Any = tuple(x.shape[1:4])
-        axes, bias = (1, 2, 3), self._bias(window)
-        # One mask serves all clips: where there is one, windows stand beside the heads.
-        fold = "(n a b c) heads"
-        if any(shift):
-            x = torch.roll(x, [-step for step in shift], axes)
-            fold = "n (a b c heads)"
-            mask = shift_mask(grid, window, shift, x)[:, None] + bias  # (A, heads, L, L)
-            bias = mask.flatten(0, 1)
+        # A processor is fastest without a mask, a graph and an accelerator with few calls.
+        if any(shift) and (x.device.type != "cpu" or torch.compiler.is_compiling()):
+            x = self._rolled(x, window, shift)
+        else:
+            x = self._apart(x, window, shift)
+        return x[:, : size[0], : size[1], : size[2]]  # (N, T, H, W, D)
+
+    def _apart(self, x: Tensor, window: Window, shift: Window) -> Tensor:
+        """Attention within windows, those that the grid's ends cut being shorter."""
+        qkv, bias = self.qkv(x), self._bias()
+        over_t, over_h, over_w = (
+            runs(have, w, s) for have, w, s in zip(x.shape[1:4], window, shift, strict=True)
+        )
+        x = torch.cat(
+            [
+                torch.cat(
+                    [
+                        torch.cat(
+                            [self._attend(qkv[:, a, b, c], (t, h, w), bias) for c, w in over_w], 3
+                        )
+                        for b, h in over_h
+                    ],
+                    dim=2,
+                )
+                for a, t in over_t
+            ],
+            dim=1,
+        )
+        return self.proj(x)
+
+    def _attend(self, qkv: Tensor, window: Window, bias: Tensor) -> Tensor:
+        """Map queries, keys and values (N, T, H, W, 3*D), which windows divide, to (.., D)."""
         t, h, w = window
+        a, b, c = (have // want for have, want in zip(qkv.shape[1:4], window, strict=True))
+        # Whole tokens are copied; that heads do not lie apart costs attention nothing.
+        tokens = rearrange(qkv, "n (a t) (b h) (c w) e -> (n a b c) (t h w) e", t=t, h=h, w=w)
+        q, k, v = rearrange(
+            tokens, "m l (three heads d) -> three m heads l d", three=3, heads=self.num_heads
+        )
+        out = biased_attention(q, k, v, cut_bias(bias, window)[None])
+        return rearrange(
+            out,
+            "(n a b c) heads (t h w) d -> n (a t) (b h) (c w) (heads d)",
+            a=a,
+            b=b,
+            c=c,
+            t=t,
+            h=h,
+        )
+
+    def _rolled(self, x: Tensor, window: Window, shift: Window) -> Tensor:
+        """Attention within equal windows of the grid rolled on, with a mask."""
+        t, h, w = window
+        x = torch.roll(x, [-step for step in shift], (1, 2, 3))
+        grid: Any = tuple(x.shape[1:4])
+        # One mask serves all clips: windows stand beside the heads.
+        mask = shift_mask(grid, window, shift, x)[:, None] + cut_bias(self._bias(), window)
+        fold = "n (a b c heads)"
         q, k, v = rearrange(
             self.qkv(x),
             f"n (a t) (b h) (c w) (three heads d) -> three {fold} (t h w) d",
@@ -129,7 +204,7 @@ class WindowAttention(nn.Module):
             h=h,
             w=w,
         )
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.flatten(0, 1)[None])
         x = rearrange(
             x,
             f"{fold} (t h w) d -> n (a t) (b h) (c w) (heads d)",
@@ -140,10 +215,7 @@ class WindowAttention(nn.Module):
             t=t,
             h=h,
         )
-        x = self.proj(x)
-        if any(shift):
-            x = torch.roll(x, shift, axes)
-        return x[:, : size[0], : size[1], : size[2]]  # (N, T, H, W, D)
+        return torch.roll(self.proj(x), shift, (1, 2, 3))
 
 
 class Block(nn.Module):
@@ -393,263 +465,34 @@ class SwinTransformer3D(VideoModel):
         return super().infer_arguments(state) | {"window_frames": (offsets + 1) // 2}
 
 
-# Both references store which row of its table each pair of tokens reads; we compute it.
-_INDEX = "attn.relative_position_index"
-VIDEO_SWIN = KeyMap(
-    (
-        Rule("backbone.patch_embed", "patch_embed"),
-        Rule("backbone.layers.{s}.blocks", "stages.{s}.blocks"),
-        *(Rule(f"backbone.layers.{s}.downsample", f"stages.{s + 1}.downsample") for s in range(3)),
-        Rule("backbone.norm", "norm"),
-        Rule("cls_head.fc_cls", "head"),
-    ),
-    buffers=(
-        Rule(f"backbone.layers.{{s}}.blocks.{{b}}.{_INDEX}", f"stages.{{s}}.blocks.{{b}}.{_INDEX}"),
-    ),
-)
-# Stages and mergings take turns in one sequence.
-TORCHVISION = KeyMap(
-    (
-        Rule("patch_embed", "patch_embed"),
-        *(Rule(f"features.{2 * s + 1}", f"stages.{s + 1}.downsample") for s in range(3)),
-        *(
-            Rule(f"features.{2 * s}.{{b}}.mlp.{theirs}", f"stages.{s}.blocks.{{b}}.mlp.{ours}")
-            for s in range(4)
-            for theirs, ours in ((0, "fc1"), (3, "fc2"))
-        ),
-        *(Rule(f"features.{2 * s}", f"stages.{s}.blocks") for s in range(4)),
-        Rule("norm", "norm"),
-        Rule("head", "head"),
-    ),
-    buffers=tuple(
-        Rule(
-            f"features.{2 * s}.{{b}}.{_INDEX}",
-            f"stages.{s}.blocks.{{b}}.{_INDEX}",
-        )
-        for s in range(4)
-    ),
-)
-_LAYOUTS = {"torchvision": TORCHVISION, "video-swin": VIDEO_SWIN}
-
 _PAPER = Paper(title="Video Swin Transformer", url="https://arxiv.org/abs/2106.13230", year=2021)
-# The authors' test: four clips, three crops of the short side, softmax before the mean.
-_SAMPLING = Sampling(
-    rule="dense",
-    num_frames=32,
-    frame_stride=2,
-    fps=None,
-    num_clips=4,
-    num_crops=3,
-    average="probabilities",
-)
-_PREPROCESS = Preprocess(
-    img_size=224,
-    resize=224,
-    interpolation="bilinear",
-    antialias=False,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-)
-
-
-def _accuracy(
-    top1: float, top5: float, dataset: str, sampling: Sampling, measured_by: str, note: str = ""
-) -> tuple[Metric, ...]:
-    """Both figures of one measurement by the views that a sampling names."""
-    return tuple(
-        Metric(
-            name=name,
-            value=value,
-            dataset=dataset,
-            split="validation",
-            level="video",
-            num_clips=sampling.num_clips,
-            num_crops=sampling.num_crops,
-            measured_by=measured_by,
-            note=note,
-        )
-        for name, value in (("top1", top1), ("top5", top5))
-    )
-
-
-def _released(stem: str) -> UpstreamSource:
-    """A file of the authors' release."""
-    filename = f"swin_{stem}.pth"
-    release = "https://github.com/SwinTransformer/storage/releases/download/v1.0.4"
-    return UpstreamSource(
-        layout="video-swin", filename=filename, url=f"{release}/{filename}", sha256=UNKNOWN
-    )
-
-
-def _ported(
-    tag: str,
-    file: tuple[str, str],
-    released: str,
-    *,
-    pictures: str,
-    measured: tuple[float, float],
-    published: tuple[float, float],
-) -> Weights:
-    """The record of a Kinetics-400 network that torchvision ported from the authors' release.
-
-    Args:
-        tag: Tag of the record.
-        file: Name of torchvision's file and the first digits of its hash.
-        released: Name of the authors' file.
-        pictures: What the network was trained on before.
-        measured: Accuracy in the first and first five places, by torchvision.
-        published: The same by the authors.
-    """
-    sampling = replace(_SAMPLING, fps=30.0, num_clips=12, num_crops=1)
-    filename = f"{file[0]}-{file[1]}.pth"
-    return Weights(
-        tag=tag,
-        source=UpstreamSource(
-            layout="torchvision",
-            filename=filename,
-            url=f"https://download.pytorch.org/models/{filename}",
-            sha256=file[1],
-        ),
-        mirrors=(_released(released),),
-        licence="BSD-3-Clause",
-        data=f"{pictures}, then Kinetics-400",
-        num_classes=400,
-        labels="kinetics400",
-        sampling=sampling,
-        preprocess=replace(_PREPROCESS, resize=256),
-        metrics=(
-            *_accuracy(
-                *measured,
-                "kinetics400",
-                sampling,
-                "torchvision",
-                "videos resampled to 15 frames per second, short side 256",
-            ),
-            *_accuracy(*published, "kinetics400", _SAMPLING, "the authors", "short side 224"),
-        ),
-        note=(
-            "The licence is torchvision's, which ported the weights; the authors' repository is "
-            "under Apache-2.0. Neither states one for the weights alone."
-        ),
-    )
-
-
-def _authors(
-    tag: str,
-    stem: str,
-    data: str,
-    labels: str,
-    *,
-    published: tuple[float, float] | None = None,
-    **facts: Any,
-) -> Weights:
-    """The record of a base network in the authors' release that torchvision did not port."""
-    sampling = facts.pop("sampling", _SAMPLING)
-    note = "The licence is the repository's; none is stated for the weights alone."
-    return Weights(
-        tag=tag,
-        source=_released(stem),
-        licence="Apache-2.0",
-        data=data,
-        labels=labels,
-        sampling=sampling,
-        preprocess=_PREPROCESS,
-        metrics=_accuracy(*published, labels, sampling, "the authors") if published else (),
-        note=" ".join([note, facts.pop("note", "")]).strip(),
-        **facts,
-    )
-
-
-SWIN3D_T_K400 = _ported(
-    "k400",
-    ("swin3d_t", "7615ae03"),
-    "tiny_patch244_window877_kinetics400_1k",
-    pictures="ImageNet-1k (pictures)",
-    measured=(77.715, 93.519),
-    published=(78.8, 93.6),
-)
-SWIN3D_S_K400 = _ported(
-    "k400",
-    ("swin3d_s", "da41c237"),
-    "small_patch244_window877_kinetics400_1k",
-    pictures="ImageNet-1k (pictures)",
-    measured=(79.521, 94.158),
-    published=(80.6, 94.5),
-)
-SWIN3D_B = (
-    _ported(
-        "k400",
-        ("swin3d_b_1k", "24f7c7c6"),
-        "base_patch244_window877_kinetics400_1k",
-        pictures="ImageNet-1k (pictures)",
-        measured=(79.427, 94.386),
-        published=(80.6, 94.6),
-    ),
-    _ported(
-        "in22k_ft_k400",
-        ("swin3d_b_22k", "7c6ae6fa"),
-        "base_patch244_window877_kinetics400_22k",
-        pictures="ImageNet-22k (pictures)",
-        measured=(81.643, 95.574),
-        published=(82.7, 95.5),
-    ),
-    _authors(
-        "in22k_ft_k600",
-        "base_patch244_window877_kinetics600_22k",
-        "ImageNet-22k (pictures), then Kinetics-600",
-        "kinetics600",
-        num_classes=600,
-        published=(84.0, 96.5),
-    ),
-    _authors(
-        "ssv2",
-        "base_patch244_window1677_sthv2",
-        "ImageNet-22k (pictures), Kinetics-400, then Something-Something v2",
-        "something_something_v2",
-        num_classes=174,
-        published=(69.6, 92.7),
-        arguments=(("window_frames", 16),),
-        sampling=replace(_SAMPLING, rule="segments", frame_stride=1, num_clips=1),
-        note="The authors round the bounds of the parts, which moves a third of the frames by one.",
-    ),
-    _authors(
-        "in22k_ft_k400_w16",
-        "base_patch244_window1677_kinetics400_22k",
-        "ImageNet-22k (pictures), then Kinetics-400",
-        "kinetics400",
-        num_classes=400,
-        arguments=(("window_frames", 16),),
-        note="Published as the start of `ssv2`, without accuracy or test recipe; the one here is "
-        "that of the authors' other Kinetics networks.",
-    ),
-)
 
 
 @register_model(
     order="used",
     num_classes=7,
-    sampling=replace(_SAMPLING, num_frames=8),
-    preprocess=replace(_PREPROCESS, img_size=32, resize=32),
-    layouts=_LAYOUTS,
+    sampling=replace(SAMPLING, num_frames=8),
+    preprocess=replace(PREPROCESS, img_size=32, resize=32),
+    layouts=LAYOUTS,
 )
 def test_swin3d(*, window_frames: int = 2, **kwargs: Any) -> SwinTransformer3D:
     """Two narrow stages with windows that do not divide their grids, for tests."""
     return SwinTransformer3D(16, (2, 2), (2, 4), 3, window_frames=window_frames, **kwargs)
 
 
-@register_model(order="used", paper=_PAPER, weights=(SWIN3D_T_K400,), layouts=_LAYOUTS)
+@register_model(order="used", paper=_PAPER, weights=(SWIN3D_T_K400,), layouts=LAYOUTS)
 def swin3d_t(**kwargs: Any) -> SwinTransformer3D:
     """Video Swin, tiny: 12 blocks, width 96."""
     return SwinTransformer3D(96, (2, 2, 6, 2), (3, 6, 12, 24), **kwargs)
 
 
-@register_model(order="used", paper=_PAPER, weights=(SWIN3D_S_K400,), layouts=_LAYOUTS)
+@register_model(order="used", paper=_PAPER, weights=(SWIN3D_S_K400,), layouts=LAYOUTS)
 def swin3d_s(**kwargs: Any) -> SwinTransformer3D:
     """Video Swin, small: 24 blocks, width 96."""
     return SwinTransformer3D(96, (2, 2, 18, 2), (3, 6, 12, 24), **kwargs)
 
 
-@register_model(order="used", paper=_PAPER, weights=SWIN3D_B, layouts=_LAYOUTS)
+@register_model(order="used", paper=_PAPER, weights=SWIN3D_B, layouts=LAYOUTS)
 def swin3d_b(**kwargs: Any) -> SwinTransformer3D:
     """Video Swin, base: 24 blocks, width 128."""
     return SwinTransformer3D(128, (2, 2, 18, 2), (4, 8, 16, 32), **kwargs)

@@ -26,7 +26,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import Conv2Plus1D, InflatedConv3d, make_classifier, middle_channels
+from zoo.layers import Conv2Plus1D, Conv3d, InflatedConv3d, make_classifier, middle_channels
 from zoo.models._motion import motion_weights
 from zoo.models._staged import StagedModel
 
@@ -41,7 +41,7 @@ def _conv(kind: ConvKind, in_chans: int, out_chans: int, *, mid: int, stride: in
     if kind == "2plus1d":
         return Conv2Plus1D(in_chans, out_chans, mid_chans=mid, stride=stride)
     t = 1 if kind == "2d" else 3
-    return nn.Conv3d(
+    return Conv3d(
         in_chans,
         out_chans,
         (t, 3, 3),
@@ -53,7 +53,7 @@ def _conv(kind: ConvKind, in_chans: int, out_chans: int, *, mid: int, stride: in
 
 def _strided_conv(in_chans: int, out_chans: int, *, frames: int) -> nn.Conv3d:
     """The 7x7 convolution of a stem, with stride 2 in space."""
-    return nn.Conv3d(
+    return Conv3d(
         in_chans,
         out_chans,
         (frames, 7, 7),
@@ -86,7 +86,7 @@ class Stem(nn.Module):
                     spatial=_strided_conv(in_chans, 45, frames=1),
                     norm=nn.BatchNorm3d(45),
                     act=nn.ReLU(inplace=True),
-                    temporal=nn.Conv3d(45, out_chans, (3, 1, 1), padding=(1, 0, 0), bias=False),
+                    temporal=Conv3d(45, out_chans, (3, 1, 1), padding=(1, 0, 0), bias=False),
                 )
             )
         else:
@@ -123,7 +123,7 @@ class Block(nn.Module):
         if stride != 1 or in_chans != out_chans:
             strides = (1 if kind == "2d" else stride, stride, stride)
             self.downsample = nn.Sequential(
-                nn.Conv3d(in_chans, out_chans, 1, stride=strides, bias=False),
+                Conv3d(in_chans, out_chans, 1, stride=strides, bias=False),
                 nn.BatchNorm3d(out_chans),
             )
 

@@ -30,7 +30,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import DropPath, Mlp, make_classifier
+from zoo.layers import DropPath, Mlp, make_classifier, split_heads
 from zoo.models._notes import UNFILTERED, joined
 from zoo.models._tokens import TokenModel
 
@@ -72,12 +72,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, D) to (N, L, D)."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])  # (3*D,)
-        q, k, v = rearrange(
-            F.linear(x, self.qkv.weight, bias),
-            "n l (three h d) -> three n h l d",
-            three=3,
-            h=self.num_heads,
-        )
+        q, k, v = split_heads(F.linear(x, self.qkv.weight, bias), self.num_heads)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(rearrange(x, "n h l d -> n l (h d)"))  # (N, L, D)
 

@@ -31,7 +31,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import Attention, DropPath, Mlp, make_classifier
+from zoo.layers import Attention, DropPath, Mlp, make_classifier, split_heads
 from zoo.models._base import VideoModel, chosen_levels, run
 from zoo.models._notes import UNFILTERED, joined
 
@@ -55,7 +55,7 @@ def rotary_table(grid: tuple[int, int, int], head_dim: int, *, device: torch.dev
         device: Where the table is made.
 
     Returns:
-        The table, (2, L, d), float32.
+        The table, (2, L, d), float32; the sines of even channels are negated, for `rotate`.
     """
     width = 2 * (head_dim // 3 // 2)
     half = torch.arange(width // 2, dtype=torch.float32, device=device)
@@ -64,14 +64,17 @@ def rotary_table(grid: tuple[int, int, int], head_dim: int, *, device: torch.dev
     angles = [place.flatten()[:, None] * omega for place in places]  # each (L, width)
     rest = omega.new_zeros(math.prod(grid), head_dim - 3 * width)
     table = torch.cat([*angles, rest], dim=1)  # (L, d)
-    return torch.stack([table.cos(), table.sin()])
+    sign = torch.ones(head_dim, device=device)
+    sign[0::2] = -1
+    return torch.stack([table.cos(), table.sin() * sign])
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Turn neighbouring pairs of channels of (N, heads, L, d) by the angles of (2, L, d)."""
     cos, sin = table.to(x.dtype)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return x * cos + torch.stack([-odd, even], dim=-1).flatten(-2) * sin
+    pairs = rearrange(x, "n h l (p two) -> n h l p two", two=2)
+    swapped = pairs.flip(-1).flatten(-2)  # (N, heads, L, d)
+    return torch.addcmul(x * cos, swapped, sin)
 
 
 class RotaryAttention(Attention):
@@ -79,9 +82,7 @@ class RotaryAttention(Attention):
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:  # type: ignore[override]
         """Map (N, L, D) to (N, L, D), by a rotary table (2, L, d)."""
-        q, k, v = rearrange(
-            self.qkv(x), "n l (three h d) -> three n h l d", three=3, h=self.num_heads
-        )
+        q, k, v = split_heads(self.qkv(x), self.num_heads)
         x = F.scaled_dot_product_attention(rotate(q, table), rotate(k, table), v)
         return self.proj(rearrange(x, "n h l d -> n l (h d)"))  # (N, L, D)
 

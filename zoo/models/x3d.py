@@ -28,7 +28,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import SqueezeExcite, make_classifier
+from zoo.layers import Conv3d, SqueezeExcite, make_classifier
 from zoo.models._staged import StagedModel
 
 __all__ = ["X3D", "efficient_x3d_s", "efficient_x3d_xs", "x3d_l", "x3d_m", "x3d_s", "x3d_xs"]
@@ -44,10 +44,10 @@ class Stem(nn.Module):
 
     def __init__(self, in_chans: int, out_chans: int) -> None:
         super().__init__()
-        self.conv_spatial = nn.Conv3d(
+        self.conv_spatial = Conv3d(
             in_chans, out_chans, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
         )
-        self.conv_temporal = nn.Conv3d(
+        self.conv_temporal = Conv3d(
             out_chans, out_chans, (5, 1, 1), padding=(2, 0, 0), groups=out_chans, bias=False
         )
         self.bn = nn.BatchNorm3d(out_chans)
@@ -74,21 +74,21 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         mid = int(2.25 * out_chans)
-        self.conv1 = nn.Conv3d(in_chans, mid, 1, bias=False)
+        self.conv1 = Conv3d(in_chans, mid, 1, bias=False)
         self.bn1 = nn.BatchNorm3d(mid)
         self.act1 = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv3d(
+        self.conv2 = Conv3d(
             mid, mid, 3, stride=(1, stride, stride), padding=1, groups=mid, bias=False
         )
         self.bn2 = nn.BatchNorm3d(mid)
         self.se = SqueezeExcite(mid, ratio=16, act=nn.ReLU) if squeeze else nn.Identity()
         self.act2 = nn.SiLU(inplace=True)
-        self.conv3 = nn.Conv3d(mid, out_chans, 1, bias=False)
+        self.conv3 = Conv3d(mid, out_chans, 1, bias=False)
         self.bn3 = nn.BatchNorm3d(out_chans)
         self.act3 = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_chans != out_chans:
-            conv = nn.Conv3d(in_chans, out_chans, 1, stride=(1, stride, stride), bias=False)
+            conv = Conv3d(in_chans, out_chans, 1, stride=(1, stride, stride), bias=False)
             norm = in_chans != out_chans or shortcut_norm
             self.downsample = nn.Sequential(conv, *([nn.BatchNorm3d(out_chans)] if norm else []))
 
@@ -156,10 +156,10 @@ class X3D(StagedModel):
             self.feature_info.append({"num_chs": out, "reduction": 4 * 2**index, "module": name})
             width = out
         mid = int(2.25 * width)
-        self.head_conv = nn.Conv3d(width, mid, 1, bias=False)
+        self.head_conv = Conv3d(width, mid, 1, bias=False)
         self.head_bn = nn.BatchNorm3d(mid)
         self.head_act = nn.ReLU(inplace=True)
-        self.head_proj = nn.Conv3d(mid, head_width, 1, bias=False)
+        self.head_proj = Conv3d(mid, head_width, 1, bias=False)
         self.num_features = head_width
         self.num_classes = num_classes
         self.drop = nn.Dropout(drop_rate)

@@ -1,0 +1,91 @@
+"""The convolution of this package: torch's values, in the memory that a CPU reads fastest."""
+
+import copy
+
+import pytest
+import torch
+from scrambling import assert_close, random_clip
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import zoo
+from zoo.layers import Conv3d
+
+CASES = {
+    "spatial": {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)},
+    "temporal": {"kernel_size": (3, 1, 1), "padding": (1, 0, 0), "bias": False},
+    "strided": {"kernel_size": 3, "stride": (1, 2, 2), "padding": 1},
+    "point": {"kernel_size": 1},
+    "depthwise": {"kernel_size": 3, "padding": 1, "groups": 8},
+    "dilated": {"kernel_size": 3, "dilation": 2, "padding": "same"},
+    "circular": {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
+}
+
+
+@pytest.mark.parametrize("size", [(1, 8, 2, 5, 5), (1, 8, 6, 12, 12), (2, 8, 6, 12, 12)])
+@pytest.mark.parametrize("case", CASES)
+def test_it_gives_what_torchs_convolution_gives(case, size):
+    torch.manual_seed(0)
+    plain = nn.Conv3d(8, 16, **CASES[case])
+    ours = Conv3d(8, 16, **CASES[case])
+    ours.load_state_dict(plain.state_dict())
+    clip = random_clip(size, seed=1)
+    wanted = plain(clip)
+    with torch.no_grad():
+        assert_close(ours(clip), wanted, tolerance=1e-5)
+        channels_last = clip.to(memory_format=torch.channels_last_3d)
+        assert_close(ours(channels_last), wanted, tolerance=1e-5)
+    ours(clip).square().sum().backward()
+    wanted.square().sum().backward()
+    assert_close(ours.weight.grad, plain.weight.grad, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["test_r2p1d", "test_r3d", "test_slowfast", "test_csn", "test_x3d", "test_s3d"]
+)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_larger_maps_of_one_clip_stay_channels_last(name, channels_last):
+    model = zoo.create(name, img_size=64)
+    clip = random_clip((1, 3, model.num_frames, 64, 64), seed=1)
+    if channels_last:
+        clip = clip.to(memory_format=torch.channels_last_3d)
+    other = []
+
+    def look(module, _, out):
+        if isinstance(out, torch.Tensor) and out.ndim == 5 and out.shape[2:].numel() >= 256:
+            seen.append(out.shape)
+            if not out.is_contiguous(memory_format=torch.channels_last_3d):
+                other.append((type(module).__name__, tuple(out.shape)))
+
+    for threads in (1, 2):  # of which torch's own choice depends
+        seen = []
+        hooks = [module.register_forward_hook(look) for module in model.modules()]
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.no_grad():
+                model(clip)
+        finally:
+            torch.set_num_threads(before)
+            for hook in hooks:
+                hook.remove()
+        assert len(seen) > 10
+    assert other == []
+
+
+def test_counters_of_operations_and_exported_graphs_see_the_public_one():
+    conv = Conv3d(8, 16, 3)
+    clip = torch.zeros(1, 8, 8, 16, 16)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        conv(clip)
+    assert counter.get_total_flops() == 2 * 16 * 8 * 27 * 6 * 14 * 14
+    graph = torch.export.export(conv, (clip,)).graph
+    assert {str(n.target) for n in graph.nodes if n.op == "call_function"} == {
+        "aten.conv3d.default"
+    }
+
+
+def test_autocast_is_heard():
+    conv = copy.deepcopy(Conv3d(8, 16, 3))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert conv(torch.zeros(1, 8, 8, 16, 16)).dtype == torch.bfloat16
