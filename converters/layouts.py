@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import registry
 from converters.inflate import Inflation
 from converters.keymap import IDENTITY, KeyMap, Problems
+from converters.unfilled import shapes_only
 
 __all__ = ["VERSION", "Converted", "convert", "convert_unsized", "detect", "export"]
 
@@ -107,7 +107,7 @@ def convert_unsized(
     source = detect(state_dict, entry, shapes, expected=expected)
     keymap = _layout(entry, source)
     renamed, _ = keymap.attempt(state_dict, shapes, inflation=mode)
-    with torch.device("meta"):
+    with shapes_only():
         made_with = {**arguments, **entry.build(**arguments).infer_arguments(renamed)}
     converted, problems = keymap.attempt(state_dict, _shapes(entry, made_with), inflation=mode)
     if problems:
@@ -188,6 +188,6 @@ def _layout(entry: registry.Entry, source: str) -> KeyMap:
 
 
 def _shapes(entry: registry.Entry, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
+    with shapes_only():
         model = entry.build(**arguments)
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}

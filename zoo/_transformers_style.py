@@ -9,17 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-import torch
-
 import registry
 from converters.places import Place
+from converters.unfilled import shapes_only
 from converters.untrusted import shown
 from registry.names import did_you_mean
 from registry.records import UNKNOWN
 from zoo._transformers_processor import read_processor
 from zoo.config import ModelConfig, check_arguments
 
-__all__ = ["read_transformers_style"]
+__all__ = ["read_transformers_style", "sizes_for_transformers"]
 
 _Layouts: TypeAlias = tuple[str, ...]
 
@@ -242,6 +241,41 @@ def read_transformers_style(
     return config, layouts, _note(facts, entry) if kind == "xclip" else ""
 
 
+def sizes_for_transformers(kind: str, model: Any) -> dict[str, Any]:
+    """What a configuration class of transformers must be told to build a network of ours.
+
+    Args:
+        kind: Its `model_type`.
+        model: One of our modules of that kind.
+    """
+    family = _FAMILIES[kind]
+    clip = (model.num_frames, model.img_size, model.in_chans)
+    facts = family.facts(model) | dict(zip(family.frames, clip, strict=True))
+    facts["num_labels"] = model.num_classes
+    if kind == "vjepa2":
+        facts.pop("levels")
+        facts["mlp_ratio"] = facts.pop("intermediate_size") / model.num_features
+    if kind != "xclip":
+        return facts
+    heads = model.mixer.blocks[0].attn.num_heads
+    facts["prompt_num_attention_heads"] = facts["vision.mit_num_attention_heads"] = heads
+    facts["vision.mit_hidden_size"] = model.num_features
+    for width, inner in (
+        ("vision.hidden_size", "vision.intermediate_size"),
+        ("vision.mit_hidden_size", "vision.mit_intermediate_size"),
+        ("text.hidden_size", "text.intermediate_size"),
+    ):
+        facts[inner] = 4 * facts[width]
+    config: dict[str, Any] = {"vision_config": {}, "text_config": {}}
+    for key, value in facts.items():
+        tower, dot, name = key.partition(".")
+        if dot:
+            config[f"{tower}_config"][name] = value
+        else:
+            config[tower] = value
+    return config
+
+
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with X-CLIP's two towers under `vision.` and `text.`."""
     flat = {key: value for key, value in data.items() if not isinstance(value, dict)}
@@ -273,7 +307,7 @@ def _find_builder(facts: Mapping[str, Any], family: _Family, ours: str) -> regis
         entry = registry.load(name)
         if not any(layout.startswith("transformers") for layout in entry.layouts):
             continue
-        with torch.device("meta"):
+        with shapes_only():
             has = family.facts(entry.build())
         wanted = {key: _wanted(key, facts) for key in has}
         if has == wanted:
@@ -330,7 +364,7 @@ def _labels(data: Mapping[str, Any], num_classes: int) -> tuple[str, ...] | None
 
 def _note(facts: Mapping[str, Any], entry: registry.Entry) -> str:
     """X-CLIP's large models were published with another number of heads than they have."""
-    with torch.device("meta"):
+    with shapes_only():
         heads = entry.build().mixer.blocks[0].attn.num_heads
     said = {key: facts.get(key, 8) for key in _NOTED_HEADS}
     if set(said.values()) == {heads}:

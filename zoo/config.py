@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -24,6 +23,10 @@ MAX_CLIP_VALUES = 2**28
 
 MAX_RESIZE = 2**12
 """Side of a resized frame in pixels: some hundred MB, and ten times what was published."""
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode's category Cc."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class ModelConfig:
             )
         for label in self.labels or ():
             # Labels are printed, and terminals obey control characters.
-            if len(label) > 1000 or any(unicodedata.category(letter) == "Cc" for letter in label):
+            if len(label) > 1000 or _CONTROL.search(label):
                 raise ValueError(
                     f"labels are texts of one line and at most 1000 letters, not {label[:80]!r}."
                 )

@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 import registry
 from converters.checkpoint import read_checkpoint
 from converters.inflate import adapt_in_chans
 from converters.keymap import Problems
 from converters.layouts import Converted, convert_unsized
 from converters.places import Place
+from converters.unfilled import is_unfilled, unfilled
 from registry.index import to_json
 from registry.names import LIFTING, ModelName, parse_name
 from registry.records import UNKNOWN, ImageSource, Preprocess, Weights
@@ -172,8 +176,7 @@ def _from_place(place: Place, asked: Mapping[str, Any]) -> tuple[VideoModel, str
     config = stored.config
     if ":" in config.architecture:
         wanted = _resolve(config, {**config.arguments, **asked})
-        model: VideoModel = build_again(wanted)
-        note = _load(model, stored.load(), wanted, config)
+        model, note = _load(lambda: build_again(wanted), stored.load, wanted, config)
         model.record = wanted
         return model.eval(), note
     model, note = _build(registry.load(config.architecture), config, asked, stored.load)
@@ -312,29 +315,43 @@ def _build(
         The model, and what its user must be told, or an empty text.
     """
     config = _resolve(trained, {**trained.arguments, **asked})
-    model = entry.build(**config.arguments)
-    if not isinstance(model, VideoModel):
-        raise ValueError(
-            f"The builder of {trained.architecture!r} returned a {type(model).__name__}; a model "
-            f"of the zoo is a zoo.VideoModel."
-        )
-    note = _load(model, load(), config, trained) if load is not None else ""
+
+    def build() -> VideoModel:
+        model = entry.build(**config.arguments)
+        if not isinstance(model, VideoModel):
+            raise ValueError(
+                f"The builder of {trained.architecture!r} returned a {type(model).__name__}; a "
+                f"model of the zoo is a zoo.VideoModel."
+            )
+        return model
+
+    model, note = _load(build, load, config, trained) if load is not None else (build(), "")
     model.record = config
     return model.eval(), note
 
 
-def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: ModelConfig) -> str:
+def _load(
+    build: Callable[[], VideoModel],
+    load: Callable[[], Converted],
+    config: ModelConfig,
+    trained: ModelConfig,
+) -> tuple[VideoModel, str]:
     """Fit trained tensors to the model asked for, and load them; nothing is left to chance.
 
+    The model takes the very tensors, so that those of a mapped file stay mapped.
+
     Args:
-        model: Receives the tensors.
-        found: Tensors by the model's keys, at the shapes of `trained`.
+        build: Builds the model.
+        load: Gives tensors by the model's keys, at the shapes of `trained`.
         config: What was asked for.
         trained: What the tensors were trained with.
 
     Returns:
-        What the user must be told, or an empty text.
+        The model, and what the user must be told, or an empty text.
     """
+    with unfilled():
+        model = build()
+    found = load()
     state, note = dict(found.state), ""
     heads = getattr(model, "classifier_names", (model.classifier_name,))
     classifier = [f"{head}.{key}" for head in heads for key in ("weight", "bias")]
@@ -370,6 +387,23 @@ def _load(model: VideoModel, found: Converted, config: ModelConfig, trained: Mod
         problems = Problems(shapes=tuple(wrong))
     if problems:
         raise ValueError(f"The weights of {config.name!r} do not fit what is asked: {problems}.")
-    # What is still missing was listed as new, and was initialised by the builder.
-    model.load_state_dict(state, strict=False)
-    return note.strip()
+    state = _owned(state, expected)
+    model.load_state_dict(state, strict=False, assign=True)
+    if is_unfilled(model):
+        # What is still missing was listed as new: its first values are the builder's.
+        model = build()
+        model.load_state_dict(state, strict=False, assign=True)
+    return model, note.strip()
+
+
+def _owned(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that a module may take for its own: of its types, and of memory that is theirs."""
+    found, seen, device = {}, set(), torch.get_default_device()
+    for key, value in state.items():
+        tensor = value.to(device=device, dtype=expected[key].dtype).contiguous()
+        shared = tensor.untyped_storage().nbytes() != tensor.nbytes
+        if shared or tensor.data_ptr() in seen:  # two layers of one source, or parts of one tensor
+            tensor = tensor.clone()
+        seen.add(tensor.data_ptr())
+        found[key] = tensor
+    return found

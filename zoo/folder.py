@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 import registry
 from converters.hub_cards import Contents, repository_card
 from converters.layouts import VERSION
 from converters.sharding import is_weights_file, write_weights
+from converters.unfilled import shapes_only
 from zoo.config import ModelConfig
 from zoo.counting import count
 from zoo.lifting import lifted_architecture
+from zoo.optimizing import OptimizedModel
 from zoo.stored import build_recorded
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ def state_to_save(model: VideoModel) -> tuple[dict[str, Tensor], ModelConfig]:
             f"This {type(model).__name__} was not made by zoo.create, so nothing is known about "
             f"it; save what zoo.create returned, not what wraps it."
         )
+    if isinstance(model, OptimizedModel):
+        raise ValueError(
+            "This is an inference copy, whose weights are no longer those of its record; save the "
+            "model that zoo.optimize was given."
+        )
     state = dict(model.state_dict())
     _check_state(state, config)
     return state, config
@@ -114,7 +120,7 @@ def contents_of(config: ModelConfig, *, unchanged: bool) -> Contents:
 
 
 def _count(config: ModelConfig) -> tuple[int, float | None]:
-    with torch.device("meta"):
+    with shapes_only():
         model = build_recorded(config).eval()
     try:
         return count(model)
@@ -193,7 +199,7 @@ def _put_in_place(beside: Path, folder: Path) -> None:
 
 def _check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
     """Refuse a module that was changed so that its record no longer builds it."""
-    with torch.device("meta"):
+    with shapes_only():
         expected = build_recorded(config).state_dict()
     wrong = list(state.keys() ^ expected.keys())
     wrong += [k for k in state.keys() & expected.keys() if state[k].shape != expected[k].shape]

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import registry
 from converters.keymap import IDENTITY
 from converters.layouts import Converted
 from converters.places import LocalFolder, Place, StoredTensors, find_tensors, read_config
+from converters.unfilled import shapes_only
 from converters.untrusted import check_fit
 from zoo.config import ModelConfig
 from zoo.foreign import Foreign, is_foreign, read_foreign
@@ -103,7 +103,7 @@ def _expected(config: ModelConfig, origin: str) -> dict[str, Tensor]:
     if ":" not in config.architecture:
         registry.load(config.architecture)  # an unknown name is told as such
     try:
-        with torch.device("meta"):
+        with shapes_only():
             model = build_recorded(config)
     except _BUILD_ERRORS as error:
         if isinstance(error, LookupError) and type(error) is LookupError:

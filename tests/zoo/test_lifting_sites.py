@@ -3,12 +3,13 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from zoo.lifting.attention import TemporalAttention
 from zoo.lifting.clock import Clock
 from zoo.lifting.sites import TokenSite, residual_convs, token_sites
-from zoo.lifting.tracing import trace
+from zoo.lifting.tracing import trace, trace_shapes
 
 
 def conv(chans=4, kernel=3):
@@ -67,12 +68,74 @@ def test_a_run_leaves_the_model_as_it_was():
     image = timm.create_model("levit_128s", img_size=64).train()
     image.head.eval()
     before = {key: value.clone() for key, value in image.state_dict().items()}
-    found = trace(image, layers=["stages.0.blocks.0.attn"])
-    assert found.shapes == {"stages.0.blocks.0.attn": ((1, 16, 128), (1, 16, 128))}
+    found = trace_shapes(image, ["stages.0.blocks.0.attn"])
+    assert found == {"stages.0.blocks.0.attn": ((1, 16, 128), (1, 16, 128))}
+    assert trace(image).convs
     assert (image.training, image.head.training) == (True, False)
     assert all(torch.equal(value, before[key]) for key, value in image.state_dict().items())
     assert not image.stages[0].blocks[0].attn.attention_bias_cache
     assert not any(module._forward_hooks for module in image.modules())
+
+
+OPERATIONS = {
+    "batch norm": lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)),
+    "layer norm": lambda x: F.layer_norm(x, (6,)),
+    "group norm": lambda x: F.group_norm(x, 2),
+    "gelu": F.gelu,
+    "transposed": lambda x: F.hardswish(x.permute(0, 2, 3, 1)),
+    "linear": lambda x: F.linear(x, torch.ones(5, 6), torch.ones(5)),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x[..., :4]),
+    "sum": lambda x: x + x.transpose(1, 2).transpose(1, 2),
+    "broadcast": lambda x: x[:, :1] * torch.ones(4, 1, 1),
+    "number": lambda x: 2 * x.transpose(2, 3),
+    "whole numbers": lambda x: torch.arange(3) / 2 + x[0, 0, 0, 0],
+    "of a double": lambda x: x - x.double(),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_a_run_spares_has_the_shape_of_what_torch_gives(name):
+    class Body(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+            self.last = nn.Identity()
+
+        def forward(self, x):
+            seen.append(found := OPERATIONS[name](self.stem(x)[..., :5, :6]))
+            return self.last(found)
+
+    seen = []
+    with torch.device("meta"):
+        shapes = trace_shapes(Body(), ["last"])
+    Body()(torch.empty(1, 3, 224, 224))
+    spared, real = seen
+    assert shapes["last"] == (real.shape, real.shape)
+    assert (spared.shape, spared.dtype) == (real.shape, real.dtype)
+    assert spared.stride() == real.stride()
+    assert spared.is_meta
+
+
+def test_a_run_keeps_what_modules_share():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = conv()
+            self.again, self.plain = self.a, [self.a]
+            self.options = {"scale": [2.0]}
+
+        def forward(self, x):
+            assert self.again is self.a
+            assert self.plain[0] is self.a
+            assert self.options is not twice.options
+            ran.append(self.options)
+            return x + self.again(self.a(x))
+
+    ran, twice = [], Twice()
+    image = nn.Sequential(nn.Conv2d(3, 4, 1), twice)
+    assert trace(image).residual_convs() == ["1.a"]
+    assert ran == [{"scale": [2.0]}]
+    assert twice.a.weight.is_cpu
 
 
 def test_what_cannot_be_run_is_not_traced():

@@ -6,6 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from converters.unfilled import shapes_only
 from zoo.layers import Attention, AttentionFramePool, Mlp
 from zoo.lifting.clock import Clock
 
@@ -13,12 +14,13 @@ __all__ = ["JointTokens", "TemporalAttention", "TemporalBlock", "TimeTable", "Ti
 
 
 def _start(part: nn.Module, *, silent: nn.Linear) -> None:
-    """Memory for a part built on the meta device: small noise, zeros in what it ends with."""
+    """Memory for a part that has none: small noise, zeros in what it ends with."""
     part.to_empty(device=torch.get_default_device())
     for layer in part.modules():
         if isinstance(layer, nn.Linear):
             if layer is silent:
-                nn.init.zeros_(layer.weight)
+                # Memory that is zero as it comes, and is not written.
+                layer.weight = nn.Parameter(torch.zeros_like(layer.weight))
             else:
                 nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
@@ -55,7 +57,7 @@ class TemporalAttention(nn.Module):
         self.channels_first = channels_first
         self.time_embed = nn.Parameter(torch.zeros(1, num_frames, dim))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        with torch.device("meta"):  # their usual start would be thrown away
+        with shapes_only():  # their usual start would be thrown away
             self.attn = Attention(dim, num_heads=num_heads)
         _start(self.attn, silent=self.attn.proj)
 
@@ -107,7 +109,7 @@ class TemporalBlock(TemporalAttention):
             channels_first=channels_first,
         )
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        with torch.device("meta"):
+        with shapes_only():
             self.mlp = Mlp(dim, hidden_dim=4 * dim)
         _start(self.mlp, silent=self.mlp.fc2)
 

@@ -138,6 +138,7 @@ class TemporalConv(nn.Module):
         kernel = torch.zeros(chans, width, 3)
         kernel[torch.arange(chans), torch.arange(chans) % width, 1] = 1.0
         self.weight = nn.Parameter(kernel)
+        self.bias: nn.Parameter | None = None  # where a BatchNorm is folded into it
 
     def forward(self, x: Tensor) -> Tensor:
         """Map frames (N*T, D, H, W) to the same."""
@@ -147,6 +148,8 @@ class TemporalConv(nn.Module):
         # Each frame's weights in one piece, which matrix products read without copying them again.
         before, now, after = self.weight.permute(2, 0, 1).contiguous().unbind(0)
         out = self._mixed(tokens, now)
+        if self.bias is not None:
+            out += self.bias
         for here, there, weight in (
             (slice(1, None), slice(None, -1), before),
             (slice(None, 1), slice(None, 1), before),  # the edge frame again

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from converters.inflate import Inflation
+from converters.unfilled import shapes_only
 from registry.names import LIFTING, did_you_mean
 from registry.records import (
     UNKNOWN,
@@ -292,7 +292,7 @@ def lifted_architecture(config: ModelConfig) -> Architecture:
     """What the zoo knows about a lifted model, for its card."""
     method, _, target = config.architecture.partition(":")
     pooled = method == "framepool" and config.arguments.get("pooling") != "attention"
-    with torch.device("meta"):
+    with shapes_only():
         params = sum(parameter.numel() for parameter in build_again(config).parameters())
     licence = config.licence
     assert isinstance(licence, (str, Unknown))

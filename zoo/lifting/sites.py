@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from zoo.lifting.tracing import trace
+from zoo.lifting.tracing import trace, trace_shapes
 
 __all__ = [
     "RefusedError",
@@ -61,15 +61,10 @@ def residual_convs(image: nn.Module) -> list[tuple[str, nn.Module]]:
     blocks = [
         (name, module)
         for name, module in image.named_modules()
-        if name
-        and any(hasattr(module, word) for word in _SHORTCUTS)
-        and next(_way_through(module), None) is not None
+        if name and _names_shortcut(module) and next(_way_through(module), None) is not None
     ]
-    inner = [
-        (name, module)
-        for name, module in blocks
-        if not any(other.startswith(f"{name}.") for other, _ in blocks)
-    ]
+    outer = {name[:end] for name, _ in blocks for end in range(len(name)) if name[end] == "."}
+    inner = [(name, module) for name, module in blocks if name not in outer]
     found: list[tuple[str, nn.Module]] = []
     for name, block in inner:
         if getattr(block, "has_skip", True) is False or getattr(block, "has_residual", 1) is False:
@@ -83,6 +78,12 @@ def residual_convs(image: nn.Module) -> list[tuple[str, nn.Module]]:
     if not found:
         raise RefusedError("it has no residual blocks with convolutions.")
     return found
+
+
+def _names_shortcut(module: nn.Module) -> bool:
+    """Whether it has one of those attributes; modules take long to say what they do not have."""
+    own, children, kind = vars(module), module._modules, type(module)
+    return any(word in own or word in children or hasattr(kind, word) for word in _SHORTCUTS)
 
 
 def _way_through(block: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
@@ -152,8 +153,7 @@ def _measured(image: nn.Module, sites: list[TokenSite]) -> list[TokenSite]:
     unsure = [site for site in sites if not site.dim or _may_change_width(site)]
     if not unsure:
         return sites
-    traced = trace(image, layers=[site.name for site in unsure])
-    shapes = traced.shapes if traced else {}
+    shapes = trace_shapes(image, [site.name for site in unsure])
     found = []
     for site in sites:
         if site.name in shapes:

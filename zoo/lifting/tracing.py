@@ -7,20 +7,24 @@ touches no weight. It is the slow way: the walks of `zoo.lifting.sites` come fir
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
-__all__ = ["Trace", "trace"]
+__all__ = ["Trace", "trace", "trace_shapes", "without_values"]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 _SUMS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 # Tried after the model's own size; some layers hold tables of one size and assert it.
 _SIDES = (224, 256, 64, 96, 112, 128, 160, 192, 240, 288, 320, 384, 448, 512)
+# Shapes of the first tensor that a layer took and of the first that it gave.
+Shapes = tuple[torch.Size, torch.Size]
 
 
 @dataclass(slots=True)
@@ -31,13 +35,11 @@ class Trace:
         parents: The nodes that each node was computed from.
         convs: Name of the convolution that gave a node.
         sums: Sums of two nodes, each with its operands.
-        shapes: Shapes of the first tensor that a layer took and of the first that it gave.
     """
 
     parents: list[tuple[int, ...]] = field(default_factory=list)
     convs: dict[int, str] = field(default_factory=dict)
     sums: dict[int, tuple[int, int]] = field(default_factory=dict)
-    shapes: dict[str, tuple[torch.Size, torch.Size]] = field(default_factory=dict)
 
     def residual_convs(self) -> list[str]:
         """The convolutions that each residual sum's longer way begins with.
@@ -46,7 +48,8 @@ class Trace:
         most two convolutions (the shortcut) and the other through more than that one. What lies
         inside the longer way of another such sum is part of that block.
         """
-        blocks = [block for block in map(self._block, self.sums) if block]
+        ancestors = self._ancestors()
+        blocks = [block for total in self.sums if (block := self._block(total, ancestors))]
         outer = [
             block
             for block in blocks
@@ -55,34 +58,39 @@ class Trace:
         names = [self.convs[node] for block in outer for node in block.entries]
         return list(dict.fromkeys(names))
 
-    def _block(self, total: int) -> _Block | None:
+    def _ancestors(self) -> list[int]:
+        """Each node's ancestors and itself, as the set bits of a number."""
+        found: list[int] = []
+        for node, parents in enumerate(self.parents):
+            bits = 1 << node
+            for parent in parents:
+                bits |= found[parent]
+            found.append(bits)
+        return found
+
+    def _block(self, total: int, ancestors: list[int]) -> _Block | None:
         left, right = self.sums[total]
-        common = self._ancestors(left) & self._ancestors(right)
+        common = ancestors[left] & ancestors[right]
         if not common:
             return None
-        fork = max(common)
-        ways = sorted((self._depths(fork, side) for side in (left, right)), key=lambda way: way[1])
+        fork = common.bit_length() - 1
+        ways = sorted(
+            (self._depths(fork, side, ancestors[side]) for side in (left, right)),
+            key=lambda way: way[1],
+        )
         (_, short), (depths, long) = ways
         if short > 2 or long <= short:
             return None
         return _Block(fork, total, [n for n in depths if n in self.convs and depths[n] == 1])
 
-    def _ancestors(self, node: int) -> set[int]:
-        seen, todo = {node}, [node]
-        while todo:
-            for parent in self.parents[todo.pop()]:
-                if parent not in seen:
-                    seen.add(parent)
-                    todo.append(parent)
-        return seen
-
-    def _depths(self, fork: int, end: int) -> tuple[dict[int, int], int]:
+    def _depths(self, fork: int, end: int, ancestors: int) -> tuple[dict[int, int], int]:
         """Convolutions on the longest way from a fork to each node before an end, and to it."""
         depths = {fork: 0}
-        for node in sorted(self._ancestors(end)):
-            known = [depths[parent] for parent in self.parents[node] if parent in depths]
-            if node > fork and known:
-                depths[node] = max(known) + (node in self.convs)
+        for node in range(fork + 1, end + 1):
+            if ancestors >> node & 1:
+                known = [depths[parent] for parent in self.parents[node] if parent in depths]
+                if known:
+                    depths[node] = max(known) + (node in self.convs)
         return depths, depths[end]
 
 
@@ -91,6 +99,67 @@ class _Block:
     fork: int
     sum: int
     entries: list[int]
+
+
+# On tensors without values torch composes these of many other functions (a BatchNorm takes 0.5 ms);
+# the shape of what they give is known.
+_SAME_SHAPE = frozenset(
+    (
+        *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "dropout"),
+        *("relu", "relu6", "gelu", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu"),
+    )
+)
+_TWO_OPERANDS = frozenset(
+    (
+        *("add", "sub", "mul", "div"),
+        *("__add__", "__sub__", "__mul__", "__truediv__"),
+        *("__radd__", "__rsub__", "__rmul__", "__rtruediv__"),
+    )
+)
+
+
+def _call_without_values(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
+    """What a function gives for tensors without values."""
+    name = getattr(func, "__name__", "")
+    x = args[0] if args else None
+    if not isinstance(x, Tensor) or not x.is_meta or not x.is_floating_point():
+        return func(*args, **kwargs)
+    if name in _SAME_SHAPE:
+        # A change in place gives the very tensor, which the shortcut may hold too.
+        return x if kwargs.get("inplace") else _empty(x, x.shape)
+    if name == "linear":
+        return _empty(x, (*x.shape[:-1], *args[1].shape[:-1]))
+    if name == "scaled_dot_product_attention" and len(args) > 2:
+        return _empty(x, (*x.shape[:-1], args[2].shape[-1]))
+    if name in _TWO_OPERANDS and len(args) == 2 and not kwargs:
+        y = args[1]
+        if isinstance(y, (int, float)):
+            return _empty(x, x.shape)
+        if isinstance(y, Tensor) and y.dtype == x.dtype:
+            if y.shape == x.shape:
+                return _empty(x, x.shape)
+            return _empty(x, torch.broadcast_shapes(x.shape, y.shape))  # type: ignore[no-untyped-call]
+    return func(*args, **kwargs)
+
+
+def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """A tensor without values, in the memory format of another if it has its shape."""
+    if shape == like.shape and not like.is_contiguous():
+        return torch.empty_like(like)
+    return torch.empty(shape, dtype=like.dtype, device="meta")
+
+
+class _Quick(TorchFunctionMode):
+    """Spares what only the values of tensors need."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return _call_without_values(func, args, kwargs or {})
 
 
 class _Recorder(TorchFunctionMode):
@@ -120,77 +189,161 @@ class _Recorder(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if _is_activation(leaf)]
-        parents = tuple(dict.fromkeys(map(self.node, given)))
-        result = func(*args, **(kwargs or {}))
-        if not given:
+        parents = tuple(dict.fromkeys(map(self.node, _activations((args, kwargs)))))
+        result = _call_without_values(func, args, kwargs or {})
+        if not parents:
             return result
-        for leaf in tree_leaves(result):
-            if _is_activation(leaf):
-                number = self.add(leaf, parents)
-                if getattr(func, "__name__", "") in _SUMS and len(parents) == 2:
-                    self.found.sums[number] = (parents[0], parents[1])
+        for leaf in _activations(result):
+            number = self.add(leaf, parents)
+            if len(parents) == 2 and getattr(func, "__name__", "") in _SUMS:
+                self.found.sums[number] = (parents[0], parents[1])
         return result
 
 
-def _is_activation(value: Any) -> bool:
-    return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+def _activations(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value, through tuples, lists and mappings, that are no parameters."""
+    if isinstance(value, Tensor):
+        if not isinstance(value, nn.Parameter):
+            yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _activations(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _activations(item)
 
 
-def trace(image: nn.Module, *, layers: Iterable[str] = ()) -> Trace | None:
-    """Run a model once on tensors without values.
+class _Enough(Exception):  # noqa: N818 -- no error, but the end of a run
+    """Every layer that was asked for has run."""
+
+
+def trace(image: nn.Module) -> Trace | None:
+    """Run a model once on tensors without values, and note what was computed from what.
+
+    Args:
+        image: An image model of timm; a copy of it runs.
+
+    Returns:
+        What ran, or None if the model cannot be run so at any usual size of pictures.
+    """
+    model = without_values(image)
+    convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+    def run(side: int) -> Trace:
+        found = Trace()
+        recorder = _Recorder(found)
+
+        def note(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                found.convs[recorder.node(next(_activations(output)))] = name
+
+            return hook
+
+        hooks = [conv.register_forward_hook(note(name)) for name, conv in convs.items()]
+        try:
+            _run(model, side, recorder)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    return _at_some_size(run, image)
+
+
+def trace_shapes(image: nn.Module, layers: Sequence[str]) -> dict[str, Shapes]:
+    """Run a model on tensors without values, and note what its layers take and give.
 
     Args:
         image: An image model of timm; a copy of it runs.
         layers: Names of the layers whose shapes are wanted.
 
     Returns:
-        What ran, or None if the model cannot be run so at any usual size of pictures.
+        Shapes of the first tensor that each layer took and of the first that it gave; without the
+        layers that do not run.
     """
-    # A copy, for some layers keep what they computed; its tensors take no memory.
-    empty: dict[int, Any] = {}
-    for tensor in (*image.parameters(), *image.buffers()):
-        twin = torch.empty_like(tensor, device="meta", requires_grad=False)
-        parameter = isinstance(tensor, nn.Parameter)
-        empty[id(tensor)] = nn.Parameter(twin, requires_grad=False) if parameter else twin
-    model = copy.deepcopy(image, empty).eval()
+    model = without_values(image)
+
+    def run(side: int) -> dict[str, Shapes]:
+        found: dict[str, Shapes] = {}
+
+        def note(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+                given, gave = next(_activations((args, kwargs))), next(_activations(output))
+                found.setdefault(name, (given.shape, gave.shape))
+                if len(found) == len(layers):
+                    raise _Enough
+
+            return hook
+
+        hooks = [
+            model.get_submodule(name).register_forward_hook(note(name), with_kwargs=True)
+            for name in layers
+        ]
+        try:
+            _run(model, side, _Quick())
+        except _Enough:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    return _at_some_size(run, image) or {}
+
+
+_Found = TypeVar("_Found")
+
+
+def _at_some_size(run: Callable[[int], _Found], image: nn.Module) -> _Found | None:
+    """What a run on pictures of the first side that fits the model gives."""
     own = tuple(getattr(image, "pretrained_cfg", {}).get("input_size", ()))[-1:]
     for side in dict.fromkeys((*own, *_SIDES)):
         try:
-            return _run(model, side, set(layers))
+            return run(side)
         except Exception:  # noqa: BLE001, S112 -- whatever a size that does not fit raises
             continue
     return None
 
 
-def _run(image: nn.Module, side: int, wanted: set[str]) -> Trace:
-    found = Trace()
-    recorder = _Recorder(found)
-    hooks = []
+def _run(model: nn.Module, side: int, mode: TorchFunctionMode) -> None:
+    stem = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    chans = getattr(model, "in_chans", None) or stem.in_channels
+    dtype = next(model.parameters()).dtype
+    with torch.no_grad():
+        picture = torch.empty(1, chans, side, side, device="meta", dtype=dtype)
+        with mode:
+            model(picture)
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            given = [leaf for leaf in tree_leaves((args, kwargs)) if _is_activation(leaf)]
-            gave = [leaf for leaf in tree_leaves(output) if _is_activation(leaf)]
-            if name in wanted:
-                found.shapes.setdefault(name, (given[0].shape, gave[0].shape))
-            if isinstance(module, nn.Conv2d):
-                found.convs[recorder.node(gave[0])] = name
 
-        return hook
+def without_values(model: Module) -> Module:
+    """A copy in eval mode whose tensors take no memory; some layers keep what they computed."""
+    memo: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        twin = torch.empty_like(tensor, device="meta", requires_grad=False)
+        parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(twin, requires_grad=False) if parameter else twin
+    return _copy(model, memo).eval()
 
-    for name, module in image.named_modules():
-        if name in wanted or isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(note(name), with_kwargs=True))
-    stem = next(module for module in image.modules() if isinstance(module, nn.Conv2d))
-    chans = getattr(image, "in_chans", None) or stem.in_channels
-    like = next(image.parameters())
-    try:
-        with torch.no_grad():
-            picture = torch.empty(1, chans, side, side, device=like.device, dtype=like.dtype)
-            with recorder:
-                image(picture)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+
+_PLAIN = frozenset((int, float, str, bool, type(None)))
+
+
+def _copy(module: Module, memo: dict[int, Any]) -> Module:
+    """What `copy.deepcopy` gives, in a fraction of its time: most of a module is plain or empty."""
+    if id(module) in memo:
+        return cast("Module", memo[id(module)])
+    if hasattr(type(module), "__deepcopy__"):
+        return copy.deepcopy(module, memo)
+    twin = memo[id(module)] = object.__new__(type(module))
+    state = twin.__dict__
+    for key, value in module.__dict__.items():
+        kind = type(value)
+        if kind in _PLAIN:
+            state[key] = value
+        elif not value and kind in (dict, OrderedDict):
+            state[key] = kind()
+        elif key == "_modules":
+            state[key] = {n: child and _copy(child, memo) for n, child in value.items()}
+        else:
+            state[key] = copy.deepcopy(value, memo)
+    return twin

@@ -1,0 +1,170 @@
+"""Loading takes no memory and no time that it need not: weights stay mapped, nothing is drawn."""
+
+import copy
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+from fresh_python import fresh_python
+from safetensors import safe_open
+from torch import nn
+
+import zoo
+from converters.unfilled import is_unfilled, shapes_only, unfilled
+from zoo.config import _CONTROL
+from zoo.factory import _owned
+
+NAMES = (
+    *("test_framepool", "test_timesformer_factorised", "test_videomae"),
+    *("test_swin3d", "test_mvit_v2"),
+)
+
+
+def mapped_from(tensor):
+    """The file that a tensor's memory is mapped from; empty where it is the process's own."""
+    place = tensor.data_ptr()
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        span, *_, last = line.split(maxsplit=5)
+        start, end = (int(side, 16) for side in span.split("-"))
+        if start <= place < end:
+            return last if last.startswith("/") else ""
+    raise AssertionError(hex(place))
+
+
+@pytest.fixture(params=NAMES)
+def saved(request, tmp_path):
+    torch.manual_seed(0)
+    model = zoo.create(request.param)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    return model, zoo.save(model, tmp_path / "saved")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells")
+def test_parameters_are_the_mapped_file(saved):
+    _, folder = saved
+    again = zoo.create(f"local-dir:{folder}")
+    file = str((folder / "model.safetensors").resolve())
+    for name, parameter in again.named_parameters():
+        assert mapped_from(parameter) == file, name
+    assert all(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_what_is_loaded_equals_what_was_saved_tables_included(saved):
+    model, folder = saved
+    again = zoo.create(f"local-dir:{folder}")
+    for wanted, found in (
+        (dict(model.named_parameters()), dict(again.named_parameters())),
+        (dict(model.named_buffers()), dict(again.named_buffers())),
+    ):
+        assert wanted.keys() == found.keys()
+        for key, value in wanted.items():
+            assert found[key].dtype == value.dtype
+            assert torch.equal(found[key], value), key
+
+
+def test_changing_loaded_weights_leaves_the_file(saved):
+    _, folder = saved
+    file = folder / "model.safetensors"
+    before = file.read_bytes()
+    again = zoo.create(f"local-dir:{folder}").train()
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.add_(1.0)
+    twin = copy.deepcopy(again)
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.parameters(), twin.parameters(), strict=True)
+    )
+    assert file.read_bytes() == before
+
+
+def test_no_random_number_is_drawn(saved):
+    _, folder = saved
+    before = torch.get_rng_state()
+    zoo.create(f"local-dir:{folder}")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_new_head_has_first_values(saved):
+    model, folder = saved
+    with pytest.warns(UserWarning, match="is new: 11 classes"):
+        again = zoo.create(f"local-dir:{folder}", num_classes=11)
+    assert not is_unfilled(again)
+    weight = again.get_classifier().weight
+    assert 0 < weight.std() < 1
+    others = dict(model.named_parameters())
+    for key, value in again.named_parameters():
+        assert value is weight or value.ndim == 1 or torch.equal(value, others[key]), key
+
+
+def test_half_precision_files_give_models_of_the_usual_type(tmp_path):
+    half = zoo.create("test_framepool").half()
+    folder = zoo.save(half, tmp_path / "half")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert file.get_tensor(half.stem_weights[0]).dtype == torch.float16
+    again = zoo.create(f"local-dir:{folder}")
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.float32}
+
+
+def test_tensors_of_shared_memory_are_taken_apart():
+    tensor, whole = torch.randn(4), torch.randn(6, 4)
+    first, last = whole.chunk(2)
+    state = {"a": tensor, "b": tensor, "c": first, "d": last, "e": torch.ones(1).expand(3)}
+    found = _owned(state, state)
+    places = [value.untyped_storage().data_ptr() for value in found.values()]
+    assert len(set(places)) == len(places)
+    for key, value in found.items():
+        assert torch.equal(value, state[key])
+        assert value.untyped_storage().nbytes() == value.nbytes
+
+
+@pytest.mark.parametrize("context", [unfilled, shapes_only])
+def test_unfilled_modules_draw_nothing_and_keep_their_tables(context):
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.norm = nn.BatchNorm1d(4)
+            self.scale = nn.Parameter(torch.zeros(3))
+            for fill in (nn.init.trunc_normal_, nn.init.xavier_uniform_, nn.init.orthogonal_):
+                fill(self.linear.weight)
+            nn.init.constant_(self.scale, 2.0)
+            self.register_buffer("table", torch.arange(4).float() * 2, persistent=False)
+
+    before = torch.get_rng_state()
+    with context():
+        layer = Layer()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert layer.linear.weight.is_meta
+    assert is_unfilled(layer)
+    assert layer.table.is_meta == (context is shapes_only)
+    if context is unfilled:
+        assert layer.table.tolist() == [0, 2, 4, 6]
+        assert layer.norm.running_var.tolist() == [1] * 4
+    assert not is_unfilled(Layer())
+
+
+def test_loading_imports_neither_the_compiler_nor_timm_and_opens_no_connection(tmp_path):
+    folder = zoo.save(zoo.create("r2p1d_18"), tmp_path / "saved")
+    code = f"""
+import json, socket, sys
+def refuse(*_):
+    raise AssertionError("a connection")
+socket.socket.connect = refuse
+import zoo
+zoo.create({"local-dir:" + str(folder)!r})
+wanted = ("torch._dynamo", "timm", "torchvision", "transformers", "requests", "httpx")
+print(json.dumps([name for name in wanted if name in sys.modules]))
+"""
+    done = fresh_python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_control_characters_are_those_of_unicode():
+    letters = [chr(code) for code in range(0x3000)]
+    assert [letter for letter in letters if unicodedata.category(letter) == "Cc"] == [
+        letter for letter in letters if _CONTROL.search(letter)
+    ]
