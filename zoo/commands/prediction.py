@@ -13,6 +13,8 @@ from zoo.commands._console import say, sentence
 from zoo.commands._videos import video_files
 
 if TYPE_CHECKING:
+    import torch
+
     from zoo.models._base import VideoModel
     from zoo.prediction import Prediction
 
@@ -38,9 +40,16 @@ def predict_(
     sheet: Annotated[
         Path | None, typer.Option(help="Draw the sampled frames and labels of one video here.")
     ] = None,
+    optimized: Annotated[
+        bool, typer.Option("--optimize", help="Make an inference copy first, for many videos.")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="With --optimize: bfloat16 or float16 instead of float32.")
+    ] = None,
 ) -> None:
     """Name what happens in videos; goes on after a broken one, and says so at the end."""
     from zoo.factory import create
+    from zoo.optimizing import optimize
     from zoo.prediction import check_request
 
     for video in videos:
@@ -50,6 +59,7 @@ def predict_(
             )
     files, empty = video_files([Path(video) for video in videos])
     _check_views(clips, crops)
+    precision = _precision(dtype, optimized=optimized)
     if sheet is not None:
         if len(files) != 1 or empty:
             raise typer.BadParameter("A sheet shows one video; name one.", param_hint="--sheet")
@@ -60,6 +70,8 @@ def predict_(
     load = ":" not in model and checkpoint is None
     network = create(model, pretrained=load, checkpoint=checkpoint)
     check_request(network, topk)
+    if optimized:
+        network = optimize(network, dtype=precision)
     done = 0
     try:
         for path in _progress(files):
@@ -119,6 +131,19 @@ def _write_found(path: Path, model: str, found: list[Prediction], *, as_json: bo
             f"  {item.label:<{width}}  {item.probability:6.1%}\n" for item in found
         )
     sys.stdout.flush()
+
+
+def _precision(name: str | None, *, optimized: bool) -> torch.dtype | None:
+    if name is None:
+        return None
+    if not optimized:
+        raise typer.BadParameter("It is the dtype of --optimize; give both.", param_hint="--dtype")
+    from zoo.optimizing import DTYPES
+
+    known = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}.", param_hint="--dtype")
+    return known[name]
 
 
 def _check_views(clips: str, crops: int) -> None:
