@@ -1,56 +1,33 @@
 """MViT against torchvision's and pytorchvideo's own, both ways."""
 
-import warnings
-
 import pytest
 import torch
 from scrambling import assert_close, random_clip, scramble
 
 import converters
 import zoo
+from zoo.benchmarking.peers import beside
 
 pytestmark = pytest.mark.peer
-
-
-def _torchvision(name):
-    from torchvision.models import video
-
-    return getattr(video, name)().eval()
-
-
-def _pytorchvideo(name):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
-        from pytorchvideo.models import hub
-
-    return getattr(hub, name)(pretrained=False, spatial_size=112).eval()
 
 
 # pytorchvideo's are whole too, but read smaller pictures, for speed: what torchvision's do at 224.
 PTV = {"pool_norm_eps": 1e-5, "img_size": 112}
 CASES = {
-    "torchvision v1": ("mvit_v1_b", "torchvision", _torchvision, "mvit_v1_b", {}),
-    "torchvision v2": ("mvit_v2_s", "torchvision", _torchvision, "mvit_v2_s", {}),
-    "pytorchvideo 16x4": ("mvit_v1_b", "pytorchvideo", _pytorchvideo, "mvit_base_16x4", PTV),
-    "pytorchvideo 32x3": (
-        "mvit_v1_b",
-        "pytorchvideo",
-        _pytorchvideo,
-        "mvit_base_32x3",
-        PTV | {"num_frames": 32},
-    ),
+    "torchvision v1": ("mvit_v1_b", "torchvision", {}),
+    "torchvision v2": ("mvit_v2_s", "torchvision", {}),
+    "pytorchvideo 16x4": ("mvit_v1_b", "pytorchvideo", PTV),
+    "pytorchvideo 32x3": ("mvit_v1_b", "pytorchvideo", PTV | {"num_frames": 32}),
 }
 
 
 @pytest.fixture(scope="module", params=CASES)
 def pair(request):
     """Our model and a peer's, at full size, with the same scrambled weights."""
-    name, layout, build, peer, arguments = CASES[request.param]
+    name, library, arguments = CASES[request.param]
     torch.manual_seed(0)
     ours = scramble(zoo.create(name, **arguments), None)
-    theirs = build(peer)
-    theirs.load_state_dict(converters.export(ours, target=layout), strict=True)
-    return ours, theirs
+    return ours, beside(library, ours).module
 
 
 def test_logits_and_features_are_equal(pair):
@@ -82,8 +59,7 @@ def test_other_frames_and_sizes_are_torchvisions_own_interpolation(frames, size,
     """Its network of version 2 resamples as it runs, once it is told of another grid."""
     torch.manual_seed(0)
     trained = scramble(zoo.create("mvit_v2_s"), None)
-    theirs = _torchvision("mvit_v2_s")
-    theirs.load_state_dict(converters.export(trained, target="torchvision"), strict=True)
+    theirs = beside("torchvision", trained).module
     theirs.pos_encoding.temporal_size = frames // 2
     theirs.pos_encoding.spatial_size = (size // 4, size // 4)
     folder = zoo.save(trained, tmp_path / "saved")

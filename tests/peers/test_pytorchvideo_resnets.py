@@ -8,6 +8,7 @@ from torch import nn
 import converters
 import registry
 import zoo
+from zoo.benchmarking.peers import beside
 
 # pytorchvideo scripts functions when it is imported.
 pytestmark = [
@@ -15,34 +16,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning"),
 ]
-
-
-def _slowfast_4x16():
-    """What the file SLOWFAST_4x16_R50 was trained with; no function of the hub builds it."""
-    from pytorchvideo.models.slowfast import create_slowfast
-
-    return create_slowfast(
-        slowfast_fusion_conv_kernel_size=(5, 1, 1),
-        slowfast_fusion_conv_stride=(8, 1, 1),
-        head_pool_kernel_sizes=((4, 7, 7), (32, 7, 7)),
-    )
-
-
-def _reference(name):
-    from pytorchvideo.models import hub
-
-    if name == "slowfast_4x16_r50":
-        return _slowfast_4x16()
-    # The hub's R(2+1)D returns probabilities, averaged over the places of a large crop.
-    options = {"head_activation": None} if name == "r2plus1d_r50" else {}
-    return getattr(hub, name)(**options)
-
-
-def _pathways(clip, alpha):
-    """The list of PySlowFast's `pack_pathway_output`."""
-    t = clip.shape[2]
-    index = torch.linspace(0, t - 1, t // alpha).long()
-    return [torch.index_select(clip, 2, index), clip]
 
 
 NAMES = (
@@ -64,16 +37,13 @@ def pair(request):
     torch.manual_seed(0)
     ours = zoo.create(request.param)
     scramble(ours, torch.zeros(2, 3, ours.num_frames, 64, 64))
-    theirs = _reference(request.param).eval()
-    exported = converters.export(ours, target="pytorchvideo")
-    theirs.load_state_dict(exported, strict=True)
-    return request.param, ours, theirs
+    return request.param, ours, beside("pytorchvideo", ours)
 
 
-def _run_both(ours, theirs, clip):
+def _run_both(ours, peer, clip):
     """Logits and features of both, for one clip."""
-    alpha = getattr(ours, "alpha", None)
-    x = clip if alpha is None else _pathways(clip, alpha)
+    alpha, theirs = getattr(ours, "alpha", None), peer.module
+    (x,) = peer.prepare(clip)
     with torch.no_grad():
         features = ours.forward_features(clip)
         logits = ours.forward_head(features)
@@ -87,18 +57,21 @@ def _run_both(ours, theirs, clip):
 
 
 def test_logits_and_features_are_equal_at_the_crop_of_the_tests(pair):
-    name, ours, theirs = pair
+    name, ours, peer = pair
     size = registry.info(name).preprocess.img_size
     assert size == 256
     assert_listens(ours, (1, 3, ours.num_frames, 64, 64))
     clip = random_clip((1, 3, ours.num_frames, size, size), seed=1)
-    logits, features, wanted, wanted_features = _run_both(ours, theirs, clip)
-    assert_close(features, wanted_features)
+    logits, features, wanted, wanted_features = _run_both(ours, peer, clip)
+    # This network rounds most: beside float64, where both are equal to 1e-15, pytorchvideo's own
+    # features deviate by 1.5e-4 and ours, which add in another order, by 2.2e-4.
+    assert_close(features, wanted_features, tolerance=5e-4 if name == "r2plus1d_r50" else 1e-4)
     assert_close(logits, wanted)
 
 
 def test_heads_are_equal_at_the_crop_of_training_and_off_the_square(pair):
-    _, ours, theirs = pair
+    _, ours, peer = pair
+    theirs = peer.module
     alpha = getattr(ours, "alpha", None)
     with torch.no_grad():
         few = ours.forward_features(torch.zeros(1, 3, ours.num_frames, 32, 32)).shape[2]
@@ -116,20 +89,20 @@ def test_heads_are_equal_at_the_crop_of_training_and_off_the_square(pair):
 
 
 def test_conversion_goes_both_ways_bit_for_bit(pair):
-    name, ours, theirs = pair
+    name, ours, peer = pair
     wanted = ours.state_dict()
     for prefix in ("", "model."):  # pytorchvideo's files, and PySlowFast's
-        state = {f"{prefix}{key}": value for key, value in theirs.state_dict().items()}
+        state = {f"{prefix}{key}": value for key, value in peer.module.state_dict().items()}
         found = converters.convert(state, name=name)
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 def test_norms_are_pytorchvideos(pair):
-    _, ours, theirs = pair
+    _, ours, peer = pair
     seen = [
         {(m.eps, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm3d)}
-        for model in (ours, theirs)
+        for model in (ours, peer.module)
     ]
     assert seen[0] == seen[1] == {(1e-5, 0.1)}
 

@@ -6,6 +6,7 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import converters
 import zoo
+from zoo.benchmarking.peers import beside
 
 pytestmark = [
     pytest.mark.peer,
@@ -13,12 +14,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated"),
 ]
 NATIVE_SIZE = {"x3d_xs": 160, "x3d_s": 160, "x3d_m": 224, "x3d_l": 312}
-
-
-def _theirs(name):
-    from pytorchvideo.models import hub
-
-    return getattr(hub, name)().eval()
 
 
 @pytest.fixture(
@@ -31,9 +26,7 @@ def pair(request):
     name = request.param
     ours = zoo.create(name)
     scramble(ours, torch.zeros(2, 3, 4, 64, 64))
-    theirs = _theirs(name)
-    theirs.load_state_dict(converters.export(ours, target="pytorchvideo"), strict=True)
-    return name, ours, theirs
+    return name, ours, beside("pytorchvideo", ours).module
 
 
 def _stages(theirs, clip):
@@ -56,7 +49,6 @@ def test_logits_and_features_are_equal(pair):
         features = ours.forward_features(clip)
         assert_close(features, _stages(theirs, clip))
         if not name.startswith("efficient"):
-            theirs.blocks[5].activation = None  # its softmax, before it averages positions
             positions = torch.tensor(features.shape[3:]) - ours.pool_size + 1
             assert (positions > 1).all()
             wanted = theirs.blocks[5](features)
@@ -67,11 +59,13 @@ def test_logits_and_features_are_equal(pair):
 
 @pytest.mark.parametrize("name", ["x3d_xs", "x3d_m"])
 def test_at_the_training_crop_their_probabilities_are_the_softmax_of_our_logits(name):
+    from pytorchvideo.models import hub
+
     torch.manual_seed(0)
     size = NATIVE_SIZE[name]
     ours = zoo.create(name)
     scramble(ours, torch.zeros(2, 3, 4, 64, 64))
-    theirs = _theirs(name)
+    theirs = getattr(hub, name)().eval()
     theirs.load_state_dict(converters.export(ours, target="pytorchvideo"), strict=True)
     clip = random_clip((1, 3, ours.num_frames, size, size), seed=1)
     with torch.no_grad():

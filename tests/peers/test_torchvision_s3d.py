@@ -6,6 +6,7 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import converters
 import zoo
+from zoo.benchmarking.peers import beside
 
 pytestmark = pytest.mark.peer
 # The head's window is 2x7x7: it fits the first last map once, the others more often.
@@ -15,13 +16,9 @@ SHAPES = [(1, 3, 14, 224, 224), (1, 3, 32, 224, 224), (1, 3, 21, 256, 256)]
 @pytest.fixture(scope="module")
 def pair():
     """Our model and torchvision's with the same scrambled weights."""
-    from torchvision.models.video import s3d
-
     torch.manual_seed(0)
     ours = scramble(zoo.create("s3d"), torch.zeros(2, 3, 16, 112, 112))
-    theirs = s3d(weights=None).eval()
-    theirs.load_state_dict(converters.export(ours, target="torchvision"), strict=True)
-    return ours, theirs
+    return ours, beside("torchvision", ours).module
 
 
 @pytest.mark.parametrize("shape", SHAPES)

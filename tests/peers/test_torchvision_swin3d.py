@@ -7,6 +7,7 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 import converters
 import registry
 import zoo
+from zoo.benchmarking.peers import beside
 from zoo.models.swin3d import SwinTransformer3D
 
 pytestmark = pytest.mark.peer
@@ -16,13 +17,9 @@ LISTENING = (1, 3, 4, 64, 64)
 @pytest.fixture(scope="module", params=["swin3d_t", "swin3d_s", "swin3d_b"])
 def pair(request):
     """Our model and torchvision's, at full size, with the same scrambled weights."""
-    from torchvision.models import get_model
-
     torch.manual_seed(0)
     ours = scramble(zoo.create(request.param), torch.zeros(1, 3, 32, 224, 224))
-    theirs = get_model(request.param).eval()
-    theirs.load_state_dict(converters.export(ours, target="torchvision"), strict=True)
-    return request.param, ours, theirs
+    return request.param, ours, beside("torchvision", ours).module
 
 
 def _agree(ours, theirs, shape):

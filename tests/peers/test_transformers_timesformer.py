@@ -6,17 +6,10 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import converters
 import zoo
+from zoo.benchmarking.peers import beside
 from zoo.models.timesformer import TimeSformer
 
 pytestmark = pytest.mark.peer
-
-
-def _theirs(state, **options):
-    from transformers import TimesformerConfig, TimesformerForVideoClassification
-
-    theirs = TimesformerForVideoClassification(TimesformerConfig(**options)).eval()
-    theirs.load_state_dict(state, strict=True)
-    return theirs
 
 
 @pytest.mark.parametrize(
@@ -29,17 +22,11 @@ def test_large_pictures_and_long_clips_give_the_logits_of_transformers(name, num
     shape = (1, 3, num_frames, img_size, img_size)
     ours = TimeSformer("divided", depth=2, num_frames=num_frames, img_size=img_size).eval()
     scramble(ours, torch.zeros(shape))
-    theirs = _theirs(
-        converters.export(ours, target="transformers", name=name),
-        num_labels=400,
-        num_frames=num_frames,
-        image_size=img_size,
-        num_hidden_layers=2,
-    )
+    peer = beside("transformers", ours, name=name)
     # So many tokens average the noise of a clip away; it is made louder.
     clip, other = (3 * random_clip(shape, seed=seed) for seed in (11, 12))
     with torch.no_grad():
-        wanted = theirs(clip.transpose(1, 2)).logits
+        wanted = peer(clip)
         found, changed = ours(clip), ours(other)
     assert (found - changed).abs().max() > 0.01 * found.abs().max()
     assert_close(found, wanted)
@@ -57,15 +44,6 @@ def test_every_tensor_of_the_larger_ones_goes_both_ways(name):
 
 @pytest.mark.parametrize("num_frames", [8, 16, 32])
 def test_another_length_is_that_of_a_model_configured_for_it(num_frames):
-    tiny = {
-        "num_labels": 7,
-        "hidden_size": 32,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "patch_size": 8,
-        "image_size": 32,
-    }
     torch.manual_seed(0)
     four = scramble(zoo.create("test_timesformer_divided"), torch.zeros(1, 3, 4, 32, 32))
     ours = zoo.create("test_timesformer_divided", num_frames=num_frames)
@@ -74,13 +52,12 @@ def test_another_length_is_that_of_a_model_configured_for_it(num_frames):
     ours.load_state_dict(state, strict=True)
     shape = (1, 3, num_frames, 32, 32)
     assert_listens(ours, shape)
-    theirs = _theirs(converters.export(ours, target="transformers"), num_frames=num_frames, **tiny)
-    mixing = _theirs(converters.export(four, target="transformers"), num_frames=4, **tiny)
+    peer, mixing = (beside("transformers", x, name="timesformer_divided") for x in (ours, four))
     clip = random_clip(shape, seed=1)
     with torch.no_grad():
         found = ours(clip)
-        assert_close(found, theirs(clip.transpose(1, 2)).logits)
+        assert_close(found, peer(clip))
         # A network of transformers for 4 frames takes the longer clip too, and mixes its tokens up.
-        mixed = mixing(clip.transpose(1, 2)).logits
+        mixed = mixing(clip)
     assert mixed.shape == found.shape
     assert (mixed - found).abs().max() > 0.01 * found.abs().max()

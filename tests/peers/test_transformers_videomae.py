@@ -9,6 +9,7 @@ import torch
 from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import registry
+from zoo.benchmarking.peers import beside
 from zoo.models.videomae import VideoMAE
 from zoo.models.videomae_pretrain import VideoMAEPretrain
 
@@ -27,8 +28,6 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request):
     """Our model and transformers', with the same scrambled weights."""
-    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
-
     name = request.param
     width, depth, heads, patch, ratio, classes, frames, size = MODELS[name]
     torch.manual_seed(0)
@@ -50,22 +49,8 @@ def pair(request):
     for key, value in ours.state_dict().items():
         assert whole.state_dict()[key].shape == value.shape
     scramble(ours, torch.zeros(1, 3, frames, size, size))
-    config = VideoMAEConfig(
-        image_size=size,
-        patch_size=patch,
-        num_frames=frames,
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        intermediate_size=int(width * ratio),
-        num_labels=classes,
-        layer_norm_eps=1e-6,
-    )
-    theirs = VideoMAEForVideoClassification(config).eval()
-    theirs.fc_norm.eps = 1e-6
     layout = registry.load(name).layouts["transformers"]
-    theirs.load_state_dict(layout.export(ours.state_dict()), strict=True)
-    return layout, ours, theirs
+    return layout, ours, beside("transformers", ours, name=name).module
 
 
 def _shape(model):

@@ -6,6 +6,7 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import converters
 import zoo
+from zoo.benchmarking.peers import beside
 
 pytestmark = pytest.mark.peer
 # All of the authors' frames at half their size: a quarter of the tubelets.
@@ -20,21 +21,17 @@ TINY = {
 }
 
 
-def _theirs(state, **options):
-    from transformers import VivitConfig, VivitForVideoClassification
-
-    theirs = VivitForVideoClassification(VivitConfig(**options)).eval()
-    theirs.load_state_dict(state, strict=True)
-    return theirs
-
-
 @pytest.fixture(scope="module")
 def pair():
     """vivit_b and the default configuration of transformers, which is that of its checkpoint."""
+    from transformers import VivitConfig
+
     torch.manual_seed(0)
     ours = scramble(zoo.create("vivit_b", img_size=112), torch.zeros(SHAPE))
-    exported = converters.export(ours, target="transformers_v5")
-    return ours, _theirs(exported, num_labels=400, image_size=112)
+    theirs = beside("transformers", ours).module
+    # Sizes were read off ours; the heads, which no tensor's shape shows, must be theirs.
+    assert theirs.config.num_attention_heads == VivitConfig().num_attention_heads
+    return ours, theirs
 
 
 def test_logits_and_features_are_equal(pair):
@@ -99,19 +96,16 @@ def test_other_clips_are_those_of_a_model_configured_for_them(num_frames, img_si
     ours.load_state_dict(state, strict=True)
     shape = (2, 3, num_frames, img_size, img_size)
     assert_listens(ours, shape)
-    exported = converters.export(ours, target="transformers_v5")
-    theirs = _theirs(exported, **TINY, num_frames=num_frames, image_size=img_size)
+    peer = beside("transformers", ours, name="vivit_b")
     clip = random_clip(shape, seed=1)
     with torch.no_grad():
-        assert_close(ours(clip), theirs(clip.transpose(1, 2)).logits)
+        assert_close(ours(clip), peer(clip))
 
 
 def test_transformers_own_resampling_is_no_reference():
     """It fails, or gives back the table of the other grid."""
     small = _tiny()
-    theirs = _theirs(
-        converters.export(small, target="transformers_v5"), **TINY, num_frames=8, image_size=32
-    )
+    theirs = beside("transformers", small, name="vivit_b").module
     clip = random_clip((1, 8, 3, 48, 48), seed=1)
     with torch.no_grad(), pytest.raises(RuntimeError):
         theirs(clip, interpolate_pos_encoding=True)

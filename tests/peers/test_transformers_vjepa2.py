@@ -11,6 +11,7 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import converters
 import registry
+from zoo.benchmarking.peers import beside
 from zoo.models.vjepa2 import VJEPA2
 
 pytestmark = pytest.mark.peer
@@ -27,7 +28,7 @@ CASES = {
 @pytest.fixture(scope="module", params=CASES)
 def pair(request):
     """Our model and transformers', at full width, with the same scrambled weights."""
-    from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+    from transformers import VJEPA2ForVideoClassification
 
     torch.manual_seed(0)
     name, (width, depth, heads, ratio), frames, side, classes = CASES[request.param]
@@ -35,22 +36,10 @@ def pair(request):
     sizes = {"num_classes": classes, "num_frames": frames, "img_size": side}
     ours = VJEPA2(width, depth, heads, ratio, pooler_heads=heads, **sizes).eval()
     scramble(ours, torch.zeros(shape))
-    config = VJEPA2Config(
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        mlp_ratio=ratio,
-        num_labels=classes,
-        frames_per_clip=frames,
-        crop_size=side,
-        pred_num_hidden_layers=1,
-    )
-    with torch.device("meta"):  # all its tensors are ours
-        theirs = VJEPA2ForVideoClassification(config).eval()
-    state = theirs.state_dict()
-    theirs.vjepa2.predictor = torch.nn.Identity()  # which no classifier reads
-    exported = converters.export(ours, target="transformers", name=name)
-    theirs.load_state_dict(exported, strict=True, assign=True)
+    theirs = beside("transformers", ours, name=name).module
+    assert theirs.config.num_attention_heads == heads
+    with torch.device("meta"):
+        state = VJEPA2ForVideoClassification(theirs.config).state_dict()
     predictor = {key: value for key, value in state.items() if "predictor" in key}
     assert predictor
     return name, ours, theirs, shape, predictor

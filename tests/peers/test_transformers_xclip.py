@@ -14,6 +14,7 @@ from scrambling import assert_close, assert_listens, random_clip, scramble
 
 import converters
 import registry
+from zoo.benchmarking.peers import beside
 from zoo.models._clip_text import tokenize
 from zoo.models.xclip import XCLIP
 
@@ -31,39 +32,18 @@ NAMES = ["abseiling", "air drumming", "presenting weather forecast", "zumba"]
 @pytest.fixture(scope="module", params=CASES)
 def pair(request):
     """Our model and transformers', at full width, with the same scrambled weights and names."""
-    from transformers import XCLIPConfig, XCLIPModel
-
     torch.manual_seed(0)
     patch, width, depth, text, text_depth, frames, side = CASES[request.param]
     shape = (1, 3, frames, side, side)
     ours = XCLIP(patch, width, depth, text, text_depth, num_frames=frames, img_size=side).eval()
     scramble(ours, torch.zeros(shape))
     ours.set_class_names(NAMES)
-    config = XCLIPConfig(
-        text_config={
-            "hidden_size": text,
-            "intermediate_size": 4 * text,
-            "num_attention_heads": text // 64,
-            "num_hidden_layers": text_depth,
-        },
-        vision_config={
-            "hidden_size": width,
-            "intermediate_size": 4 * width,
-            "num_attention_heads": width // 64,
-            "num_hidden_layers": depth,
-            "patch_size": patch,
-            "image_size": side,
-            "num_frames": frames,
-            "mit_hidden_size": text,
-            "mit_intermediate_size": 4 * text,
-            "mit_num_attention_heads": text // 64,
-        },
-        projection_dim=text,
-        prompt_num_attention_heads=text // 64,
-    )
-    theirs = XCLIPModel(config).eval()
-    exported = converters.export(ours, target="transformers", name=request.param)
-    theirs.load_state_dict(exported, strict=True)
+    theirs = beside("transformers", ours, name=request.param).module
+    vision = theirs.config.vision_config
+    assert vision.num_attention_heads == width // 64
+    assert vision.mit_num_attention_heads == text // 64
+    assert theirs.config.prompt_num_attention_heads == text // 64
+    assert theirs.config.text_config.num_attention_heads == text // 64
     return request.param, ours, theirs, shape
 
 

@@ -1,0 +1,197 @@
+"""The page of the speed table: goals, what was measured, and what is missed by how much and why."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _measure import GEOMETRIC_MEAN, OURS_BY_PEER, Row
+
+__all__ = ["MODELS", "TABLES", "missed_by", "page", "read_reasons", "unexplained"]
+
+TABLES = {
+    "zoo list": "`zoo list`, whole process",
+    "import zoo": "`import zoo`",
+    "create, warm cache": "`create(name, pretrained=True)` from a warm cache",
+    "peak memory of create": "peak memory of that, above the process's own base",
+    "forward, float32": "float32 forward, eval",
+    "optimize, float32": "`zoo.optimize(model)`, float32",
+    "optimize, bfloat16": "`zoo.optimize(model, dtype=torch.bfloat16)`",
+    "training step, float32": "training step, float32",
+    "load_clip": "`load_clip`",
+    "video-level evaluation": "video-level evaluation, 10 clips x 3 crops",
+    "one hour by windows": "one hour of video through `predict` by windows",
+}
+"""The rows of the table in order, each with what its lines call it."""
+
+LAYOUT = "forward, float32, the peer fed our memory format"
+MODELS = ("forward, float32", LAYOUT, "optimize, float32", "optimize, bfloat16")
+"""Columns of the table of models; each is a table with a row for every model."""
+
+TRAINING = "training step, float32"
+Results = Mapping[str, tuple[list[Row], dict[str, Any]]]
+"""For each script its rows, and when and where they were measured."""
+
+
+def page(results: Results, reasons: Mapping[tuple[str, str], str]) -> str:
+    """The whole page in Markdown."""
+    dated = [(row, facts["date"]) for rows, facts in results.values() for row in rows]
+    parts = [
+        "# How fast it is, beside the libraries that its users come from",
+        "Written by `python benchmarks/speed/run.py`, which runs every script of this folder in a "
+        "process of its own; `python benchmarks/speed/run.py startup loading` measures those "
+        "again and keeps the rest. Both sides are timed in turn within one process, with the "
+        "threads that the machine gives them. A figure is the median of the rounds' ratios, "
+        "behind it the smallest and the largest: ours by the peer's where a goal says `at most`, "
+        "the peer's by ours where it says `at least`.",
+        *_machines(results),
+        "## Goals",
+        _goals(dated, reasons),
+        "## Every model",
+        "Speed-ups over the peer's own module on the same clip with the same weights. The peer "
+        "gets its clip as torch makes it, which is how its users have it; the third column feeds "
+        "it the memory format that `load_clip` delivers.",
+        _models([row for row, _ in dated]),
+        "## Every training step",
+        _training([row for row, _ in dated]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def missed_by(row: Row) -> float:
+    """How far a row is from its goal, in parts of the goal; negative where it keeps to it."""
+    limit, middle = float(row.goal.split()[-1]), row.spread.median
+    return middle / limit - 1 if row.goal.startswith("at most") else 1 - middle / limit
+
+
+def read_reasons(path: Path) -> dict[tuple[str, str], str]:
+    """Why rows miss their goals, by table and subject, as people wrote it down."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {(row["table"], row["subject"]): row["why"] for row in csv.DictReader(file)}
+
+
+def unexplained(results: Results, reasons: Mapping[tuple[str, str], str]) -> list[str]:
+    """The rows that miss their goal and have neither a reason nor a note."""
+    return [
+        f"{row.table}: {row.subject}"
+        for rows, _ in results.values()
+        for row in rows
+        if row.met is False and not row.note and (row.table, row.subject) not in reasons
+    ]
+
+
+def _machines(results: Results) -> list[str]:
+    """Where and when, once for all scripts that say the same."""
+    found: dict[str, list[str]] = {}
+    for name, (_, facts) in results.items():
+        machine = facts["machine"]
+        versions = ", ".join(f"{key} {value}" for key, value in machine["versions"].items())
+        text = (
+            f"{facts['date']}, {machine['processor']}, {machine['cores']} cores, "
+            f"{machine['threads']} threads; {versions}."
+        )
+        found.setdefault(text, []).append(name)
+    return [f"Measured ({', '.join(names)}): {text}" for text, names in found.items()]
+
+
+def _goals(dated: Sequence[tuple[Row, str]], reasons: Mapping[tuple[str, str], str]) -> str:
+    lines = ["| what | against | goal | measured | | date |", "|---|---|---|---|---|---|"]
+    for table, title in TABLES.items():
+        rows = [(row, date) for row, date in dated if row.table == table]
+        averaged = any(row.subject == GEOMETRIC_MEAN for row, _ in rows)
+        single = [
+            (row, date)
+            for row, date in rows
+            if row.goal and (not averaged or row.peer in ("all", "itself in float32"))
+        ]
+        each = [row for row, _ in rows if averaged and row.goal and row.peer != "all"]
+        each = [row for row in each if row.peer != "itself in float32"]
+        if each:
+            lines.append(_each(title, each, rows[0][1], reasons))
+        for row, date in single:
+            what = title if row.subject in (table, title) else f"{title}: {row.subject}"
+            cells = (what, row.peer, row.goal, _figures(row), _verdict(row, reasons), date)
+            lines.append(f"| {' | '.join(cells)} |")
+        if not rows:
+            lines.append(f"| {title} | | | not measured | | |")
+    return "\n".join(lines)
+
+
+def _each(
+    title: str, rows: Sequence[Row], date: str, reasons: Mapping[tuple[str, str], str]
+) -> str:
+    """One line for a goal that every model of a table has."""
+    missed = sorted((row for row in rows if not row.met), key=lambda row: row.spread.median)
+    told = "; ".join(
+        f"{row.subject} ({row.peer}) by {missed_by(row):.0%}{_why(row.table, row.subject, reasons)}"
+        for row in missed
+    )
+    medians = [row.spread.median for row in rows]
+    figures = f"{min(medians):.2f} to {max(medians):.2f}"
+    verdict = f"{len(missed)} of {len(rows)} miss it: {told}" if missed else "met"
+    return (
+        f"| {title}, each of {len(rows)} models | its peers | {rows[0].goal} | {figures} | "
+        f"{verdict} | {date} |"
+    )
+
+
+def _verdict(row: Row, reasons: Mapping[tuple[str, str], str]) -> str:
+    said = "met" if row.met else f"missed by {missed_by(row):.0%}"
+    note = f" ({row.note})" if row.note else ""
+    return f"{said}{note}{'' if row.met else _why(row.table, row.subject, reasons)}"
+
+
+def _why(table: str, subject: str, reasons: Mapping[tuple[str, str], str]) -> str:
+    why = reasons.get((table, subject))
+    return f": {why}" if why else ""
+
+
+def _figures(row: Row) -> str:
+    spread, unit = row.spread, row.unit
+    digits = 3 if row.kind == OURS_BY_PEER else 2
+    ratio = f"{spread.median:.{digits}f}"
+    if len(row.ratios) > 1:
+        ratio += f" ({spread.smallest:.{digits}f} to {spread.largest:.{digits}f})"
+    return f"{ratio}; {_amount(row.ours, unit)} and {_amount(row.theirs, unit)}"
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 2**20:.0f} MiB"
+    if unit == "s":
+        return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
+    return f"{value:g} {unit}"
+
+
+def _models(rows: Sequence[Row]) -> str:
+    titles = ("plain", "plain, peer in our format", "optimised", "optimised, bfloat16")
+    lines = [
+        f"| model | peer | clip | ours | peer's | {' | '.join(titles)} |",
+        f"|---|---|---|{'---:|' * 6}",
+    ]
+    cells = {(row.subject, row.peer, row.table): row for row in rows if row.table in MODELS}
+    for (subject, peer, table), row in cells.items():
+        if table != MODELS[0]:
+            continue
+        found = [cells.get((subject, peer, column)) for column in MODELS]
+        shown = ["" if item is None else _speed_up(item) for item in found]
+        times = [_amount(row.ours, row.unit), _amount(row.theirs, row.unit)]
+        lines.append(f"| {' | '.join([subject, peer, row.note, *times, *shown])} |")
+    return "\n".join(lines)
+
+
+def _training(rows: Sequence[Row]) -> str:
+    lines = ["| model | peer | clip | ours | peer's | speed-up |", "|---|---|---|---:|---:|---:|"]
+    for row in rows:
+        if row.table == TRAINING:
+            times = [_amount(row.ours, row.unit), _amount(row.theirs, row.unit)]
+            cells = [row.subject, row.peer, row.note, *times, _speed_up(row)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _speed_up(row: Row) -> str:
+    spread = row.spread
+    return f"{spread.median:.2f} ({spread.smallest:.2f} to {spread.largest:.2f})"

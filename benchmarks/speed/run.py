@@ -1,0 +1,55 @@
+"""The whole speed table with one command: every script in a fresh process, then the page.
+
+python benchmarks/speed/run.py [SCRIPT...]
+
+With names of scripts, only those are measured again; the others keep their results and their date.
+`run.py page` writes the page alone. Reasons for missed goals are in `reasons.csv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from _measure import RESULTS, read, tell
+from _page import page, read_reasons, unexplained
+
+HERE = Path(__file__).parent
+SCRIPTS = ("startup", "loading", "forward", "training", "decoding", "evaluating", "windows")
+PAGE = "page"
+
+
+def main() -> None:
+    """Run the scripts that are asked for, and write README.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scripts", nargs="*", choices=[*SCRIPTS, PAGE, []], metavar="SCRIPT")
+    chosen = parser.parse_args().scripts or SCRIPTS
+    failed = [name for name in SCRIPTS if name in chosen and not run(name)]
+    results = {name: read(name) for name in SCRIPTS if (RESULTS / f"{name}.csv").is_file()}
+    reasons = read_reasons(HERE / "reasons.csv")
+    (HERE / "README.md").write_text(page(results, reasons), encoding="utf-8")
+    for row in unexplained(results, reasons):
+        tell(f"missed, and no reason in reasons.csv: {row}")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def run(name: str) -> bool:
+    """Run one script; whether it went well."""
+    tell(f"{name} ...")
+    started = time.monotonic()
+    paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    done = subprocess.run(  # noqa: S603 -- a script of this folder
+        [sys.executable, str(HERE / f"{name}.py")], env=environment, check=False
+    )
+    tell(f"{name}: {time.monotonic() - started:.0f} s")
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The arithmetic and the page of `benchmarks/speed/`."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "speed"
+FACTS = {
+    "date": "2026-01-02",
+    "machine": {"processor": "abacus", "cores": 2, "threads": 2, "versions": {"torch": "9"}},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return importlib.import_module("_measure")
+
+
+@pytest.fixture(scope="module")
+def paged():
+    return importlib.import_module("_page")
+
+
+def _models(measured, table, **goal):
+    return [
+        measured.compare(table, "a", "timm", [2.0, 1.0], [4.0, 1.0], note="clip of 8", **goal),
+        measured.compare(table, "b", "hiera", [1.0, 1.0], [0.5, 1.0], **goal),
+    ]
+
+
+def test_a_goal_for_a_part_divides_ours_and_one_for_a_multiple_the_peers(measured):
+    ours, theirs = [1.0, 2.0, 4.0], [10.0, 10.0, 10.0]
+    part = measured.compare("t", "s", "p", ours, theirs, at_most=0.2)
+    assert (part.kind, part.ratios, part.goal) == ("ours / peer", (0.1, 0.2, 0.4), "at most 0.2")
+    assert (part.ours, part.theirs, part.met) == (2.0, 10.0, True)
+    times = measured.compare("t", "s", "p", ours, theirs, at_least=6)
+    assert (times.kind, times.ratios, times.met) == ("peer / ours", (10.0, 5.0, 2.5), False)
+    assert measured.compare("t", "s", "p", ours, theirs).met is None
+
+
+def test_the_geometric_mean_is_over_the_medians_of_one_table(measured):
+    rows = _models(measured, "x", at_least=1) + _models(measured, "y", at_least=1)
+    row = measured.geometric_row("x", [*rows, rows[2]], at_least=1.4)
+    # Medians 1.5 and 0.75, smallest 1 and 0.5, largest 2 and 1.
+    assert row.ratios == pytest.approx((0.5**0.5, 1.125**0.5, 2**0.5))
+    assert (row.ours, row.theirs, row.met, row.goal) == (2.5, 3.25, False, "at least 1.4")
+
+
+def test_what_is_written_is_read_again(measured, monkeypatch, tmp_path):
+    monkeypatch.setattr(measured, "RESULTS", tmp_path / "results")
+    rows = _models(measured, "x", at_least=1)
+    rows.append(dataclasses.replace(rows[0], met=None, goal="", note='said, "so"', unit="bytes"))
+    measured.write(rows, "some")
+    found, facts = measured.read("some")
+    assert found == rows
+    assert facts["machine"]["versions"]["torch"]
+
+
+def test_how_much_a_goal_is_missed_by(measured, paged):
+    slow = measured.compare("t", "s", "p", [3.0], [10.0], at_most=0.2)
+    assert paged.missed_by(slow) == pytest.approx(0.5)
+    assert paged.missed_by(
+        measured.compare("t", "s", "p", [1.0], [1.2], at_least=1.5)
+    ) == pytest.approx(0.2)
+
+
+def test_the_page_says_every_goal_and_every_miss_with_its_reason(measured, paged):
+    rows = _models(measured, "forward, float32", at_least=1)
+    rows.append(measured.geometric_row("forward, float32", rows, at_least=1.0))
+    startup = [
+        measured.compare("zoo list", "zoo list", "timm", [0.1], [4.0], at_most=0.05),
+        measured.compare("import zoo", "import zoo", "timm", [0.2], [4.0], at_most=0.02),
+    ]
+    results = {"startup": (startup, FACTS), "forward": (rows, FACTS | {"date": "2026-02-03"})}
+    reasons = {("forward, float32", "b"): "it pools twice"}
+    text = paged.page(results, reasons)
+    assert (
+        "| `zoo list`, whole process | timm | at most 0.05 | 0.025; 100 ms and 4.00 s | met" in text
+    )
+    assert (
+        "| `import zoo` | timm | at most 0.02 | 0.050; 200 ms and 4.00 s | missed by 150%" in text
+    )
+    assert "float32 forward, eval, each of 2 models" in text
+    assert "1 of 2 miss it: b (hiera) by 25%: it pools twice" in text
+    assert "float32 forward, eval: geometric mean | all | at least 1 | 1.06 (0.71 to 1.41)" in text
+    assert "| a | timm | clip of 8 | 1.50 s | 2.50 s | 1.50 (1.00 to 2.00) |" in text
+    assert "Measured (startup): 2026-01-02, abacus" in text
+    assert "Measured (forward): 2026-02-03" in text
+    assert "| `load_clip` | | | not measured | | |" in text
+    assert paged.unexplained(results, reasons) == ["import zoo: import zoo"]
+
+
+def test_smaller_clips_are_of_models_that_are_measured():
+    clips = importlib.import_module("_clips")
+    known = {name for recipes in clips.PEERS.values() for name in recipes}
+    assert clips.FORWARD.keys() | clips.TRAINING.keys() | clips.NOT_TRAINED.keys() <= known
+    assert not clips.NOT_TRAINED.keys() & set(clips.NOT_TRAINED.values())
+
+
+def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsys):
+    clips = importlib.import_module("_clips")
+
+    def measure(library, name):
+        if name == "s3d":
+            raise RuntimeError("no such luck")
+        return [(library, name)]
+
+    rows, failed = clips.measure_all(measure, ["s3d", "mvit_v1_b"], but={"mvit_v1_b"})
+    assert rows == [("torchvision", "mvit_v1_b"), ("pytorchvideo", "mvit_v1_b")]
+    assert failed == ["torchvision s3d"]
+    assert "no such luck" in capsys.readouterr().err
+    rows, _ = clips.measure_all(measure, [], but={"mvit_v1_b"})
+    names = [name for _, name in rows]
+    assert "r3d_18" in names
+    assert "mvit_v1_b" not in names
+
+
+def test_only_the_scripts_that_are_named_run_and_the_page_is_of_all(
+    monkeypatch, measured, tmp_path
+):
+    run = importlib.import_module("run")
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    (tmp_path / "reasons.csv").write_text("table,subject,why\n")
+    measured.write(
+        [measured.compare("load_clip", "8 of 900", "decord", [1.0], [2.0], at_most=1)], "decoding"
+    )
+    ran = []
+    monkeypatch.setattr(run, "run", lambda name: ran.append(name) or name != "loading")
+    monkeypatch.setattr("sys.argv", ["run.py", "startup", "loading"])
+    with pytest.raises(SystemExit, match="failed: loading"):
+        run.main()
+    assert ran == ["startup", "loading"]
+    page = (tmp_path / "README.md").read_text()
+    assert "| `load_clip`: 8 of 900 | decord | at most 1 | 0.500; 1.00 s and 2.00 s | met |" in page
