@@ -17,6 +17,8 @@ from torch import nn
 import registry
 import zoo
 from zoo import cli
+from zoo.benchmarking.machine import Machine
+from zoo.benchmarking.timing import Spread
 from zoo.datasets import MovingBalls
 from zoo.experiments import (
     Budget,
@@ -39,8 +41,7 @@ from zoo.experiments.fitting import (
     measure,
     measure_pairs,
 )
-from zoo.experiments.flops import Cost, Spread, count_layers, flops_by_hand
-from zoo.experiments.machine import Machine
+from zoo.experiments.flops import Cost, flops_by_hand
 from zoo.experiments.motion import Outcome, Run, lesson_contestants
 
 MACHINE = Machine(processor="an abacus", cores=2, threads=1, versions={"torch": "9.9"})
@@ -67,67 +68,14 @@ def run(monkeypatch, capsys):
 # ---- operations ----
 
 
-@pytest.fixture(scope="module")
-def counted():
-    """The layers and operations of two networks at their own sizes; computes nothing."""
-    return {
-        name: count_layers(zoo.create(name), (1, 3, 8, 224, 224))
-        for name in ("framepool_r18", "i3d_r18")
-    }
-
-
-def test_the_stems_cost_what_arithmetic_says(counted):
-    flat = {layer.name: layer for layer in counted["framepool_r18"][0]}["backbone.conv1"]
-    deep = {layer.name: layer for layer in counted["i3d_r18"][0]}["conv1"]
-    # 8 frames of 112 x 112 places and 64 channels, each a sum over 3 x 7 x 7 (x 3) products.
-    assert flat.macs == 8 * 112 * 112 * 64 * 3 * 7 * 7 == 944_111_616
-    assert flat.flops == 2 * flat.macs
-    assert (flat.kind, deep.kind) == ("7x7", "7x7")
-    assert deep.macs == 3 * flat.macs
-    by_hand = flops_by_hand((1, 64, 8, 112, 112), in_chans=3, kernel=(3, 7, 7))
-    assert by_hand == deep.flops == 5_664_669_696
-
-
-def test_a_block_costs_what_arithmetic_says(counted):
-    layers = {layer.name: layer for layer in counted["i3d_r18"][0]}
-    conv = layers["layer2.0.conv1"]  # 64 to 128 channels, 3x3x3, 28 x 28 places
-    assert (conv.kind, conv.macs) == ("3x3", 8 * 28 * 28 * 128 * 64 * 27)
-    shortcut = layers["layer2.0.downsample.0"]
-    assert (shortcut.kind, shortcut.macs) == ("1x1", 8 * 28 * 28 * 128 * 64)
-    assert layers["fc"].macs == 512 * 400
-
-
-def test_layers_add_up_to_the_whole(counted):
-    for name, (layers, flops) in counted.items():
-        assert sum(layer.flops for layer in layers) == flops
-        assert flops / 2e9 == pytest.approx(registry.info(name).gflops, abs=1e-3)
-    # He et al. give ResNet-18 1.8 x 10^9 multiply-adds a picture; eight pictures, another head.
-    assert counted["framepool_r18"][1] / 2 / 8 == pytest.approx(1.8e9, rel=0.02)
-
-
-def test_attention_is_no_layer_but_counts():
-    layers, flops = count_layers(zoo.create("test_timesformer_divided"), (1, 3, 4, 32, 32))
-    assert 0 < sum(layer.flops for layer in layers) < flops
-
-
-def test_a_layer_that_is_used_twice_counts_twice():
-    shared = nn.Linear(4, 4)
-    layers, flops = count_layers(nn.Sequential(shared, nn.ReLU(), shared), (1, 4))
-    (layer,) = layers
-    assert (layer.kind, layer.flops, flops) == ("linear", 64, 64)
-
-
 def cost(name, factor):
-    layers, flops = count_layers(zoo.create(name), (1, 3, 8, 224, 224))
     spread = Spread(0.5 * factor, 1.0 * factor, 2.0 * factor)
-    return Cost(
-        name=name,
-        parameters=1000 * factor,
-        layers=layers,
-        flops=flops,
-        seconds=spread,
-        times_baseline=spread,
-    )
+    counted = zoo.flops(name, num_frames=8, img_size=224)
+    return Cost(counted=counted, seconds=spread, times_baseline=spread)
+
+
+def test_a_convolution_by_hand():
+    assert flops_by_hand((1, 64, 8, 112, 112), in_chans=3, kernel=(3, 7, 7)) == 5_664_669_696
 
 
 def test_the_page_shows_ratios_and_the_hand_count():
@@ -135,7 +83,7 @@ def test_the_page_shows_ratios_and_the_hand_count():
     page = costs_page(costs, MACHINE, rounds=5)
     assert "an abacus, 2 cores, 1 threads; torch 9.9" in page
     assert "zoo experiment flops" in page
-    row = next(line for line in page.splitlines() if line.startswith("| `i3d_r18` | 0.0 M"))
+    row = next(line for line in page.splitlines() if line.startswith("| `i3d_r18` | 33.4 M"))
     assert "| 43.22 | 86.43 | 2.98 | 2.000 (1.000 to 4.000) | 2.00 (1.00 to 4.00) |" in row
     assert "| 3x3, in the blocks | 13.4102 | 92.43% | 40.2307 | 3.00 |" in page
     share = 1 - (13.41017088 + 0.944111616) / 14.508695552
@@ -151,11 +99,11 @@ def test_the_page_shows_ratios_and_the_hand_count():
 def test_every_round_times_every_model():
     names = ("test_framepool", "test_i3d")
     costs = measure_costs(names, rounds=3, num_frames=4, img_size=32)
-    assert [item.name for item in costs] == list(names)
+    assert [item.counted.name for item in costs] == list(names)
     for item in costs:
         assert 0 < item.seconds.smallest <= item.seconds.median <= item.seconds.largest
-        module = zoo.create(item.name)
-        assert item.parameters == sum(value.numel() for value in module.parameters())
+        module = zoo.create(item.counted.name)
+        assert item.counted.params == sum(value.numel() for value in module.parameters())
     assert costs[0].times_baseline == Spread(1.0, 1.0, 1.0)
     with pytest.raises(ValueError, match="rounds=0 is given; give at least 1"):
         measure_costs(names, rounds=0)
@@ -462,12 +410,17 @@ def test_the_committed_results_show_the_lesson():
         assert {len(run["epochs"]) for run in item["runs"]} == {record["plan"]["budget"]["epochs"]}
 
 
-def test_the_committed_costs_are_what_is_counted(counted):
+@pytest.mark.parametrize("name", ["framepool_r18", "i3d_r18"])
+def test_the_committed_costs_are_what_is_counted(name):
     record = json.loads((RESULTS / "flops.json").read_text())
-    found = {item["name"]: item for item in record["models"]}
-    for name, (layers, flops) in counted.items():
-        assert found[name]["flops"] == flops
-        assert [dataclasses.asdict(layer) for layer in layers] == found[name]["layers"]
+    (found,) = (item for item in record["models"] if item["name"] == name)
+    counted = zoo.flops(name, num_frames=8, img_size=224)
+    assert (found["flops"], found["parameters"]) == (counted.flops, counted.params)
+    assert found["layers"] == [
+        {"name": layer.name, "kind": layer.kind, "flops": layer.flops}
+        for layer in counted.layers
+        if layer.macs
+    ]
 
 
 # ---- the commands ----

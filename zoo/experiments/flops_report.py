@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from zoo.experiments.flops import (
-    BASELINE,
-    IMG_SIZE,
-    INFLATED,
-    NUM_FRAMES,
-    Cost,
-    Spread,
-    flops_by_hand,
-)
-from zoo.experiments.machine import Machine
+from zoo.benchmarking.machine import Machine
+from zoo.benchmarking.timing import Spread
+from zoo.counting import ModelCost
+from zoo.experiments.families import BASELINE, INFLATED, NUM_FRAMES, why_inflation_costs
+from zoo.experiments.flops import IMG_SIZE, Cost, flops_by_hand
 
 __all__ = ["costs_as_json", "costs_page"]
 
@@ -39,8 +34,25 @@ def costs_as_json(costs: Sequence[Cost], machine: Machine, *, rounds: int) -> di
         "machine": asdict(machine),
         "clip": {"num_frames": NUM_FRAMES, "img_size": IMG_SIZE},
         "rounds": rounds,
-        "models": [asdict(cost) | {"macs": cost.macs} for cost in costs],
+        "models": [_cost_as_json(cost) for cost in costs],
         "by_hand": _by_hand(costs),
+    }
+
+
+def _cost_as_json(cost: Cost) -> dict[str, Any]:
+    counted = cost.counted
+    return {
+        "name": counted.name,
+        "parameters": counted.params,
+        "layers": [
+            {"name": layer.name, "kind": layer.kind, "flops": layer.flops}
+            for layer in counted.layers
+            if layer.macs
+        ],
+        "flops": counted.flops,
+        "macs": counted.macs,
+        "seconds": asdict(cost.seconds),
+        "times_baseline": asdict(cost.times_baseline),
     }
 
 
@@ -77,11 +89,11 @@ def _models_table(costs: Sequence[Cost]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     rows += [
-        f"| `{cost.name}` | {cost.parameters / 1e6:.1f} M | {cost.macs / 1e9:.2f} "
-        f"| {cost.flops / 1e9:.2f} | {cost.flops / base.flops:.2f} "
+        f"| `{counted.name}` | {counted.params / 1e6:.1f} M | {counted.macs / 1e9:.2f} "
+        f"| {counted.flops / 1e9:.2f} | {counted.macs / base.macs:.2f} "
         f"| {_spread(cost.seconds, 3)} | {_spread(cost.times_baseline, 2)} "
-        f"| {cost.flops / 1e9 / cost.seconds.median:.0f} |"
-        for cost in costs
+        f"| {counted.flops / 1e9 / cost.seconds.median:.0f} |"
+        for cost, counted in ((cost, cost.counted) for cost in costs)
     ]
     return "\n".join(rows)
 
@@ -106,19 +118,8 @@ def _layers_table(costs: Sequence[Cost]) -> str:
 
 
 def _reasons(costs: Sequence[Cost]) -> str:
-    flat, deep = _named(costs, BASELINE), _named(costs, INFLATED)
-    same = (flat.macs_of("1x1") + flat.macs_of("linear")) / flat.macs
     return (
-        f"Both networks put out the same maps, on every one of the {NUM_FRAMES} frames: neither "
-        f"strides or pools over time. An inflated convolution reads three frames for each number "
-        f"that it puts out, which is three times the multiply-adds and three times the "
-        f"weights; that holds for the stem and for every 3x3 kernel. The 1x1 kernels of the "
-        f"shortcuts stay one frame deep and the classifier sees pooled features in both, so "
-        f"{same:.2%} of the baseline's work is not multiplied, and the ratio is 3 - 2 x "
-        f"{same:.4f} = {3 - 2 * same:.3f}. Pooling, normalisation and addition are not "
-        f"counted by torch (papers leave them out too). The parameters grow by "
-        f"{deep.parameters / flat.parameters:.2f}: less than 3, as the classifier and the "
-        f"shortcuts do not grow.\n\n"
+        f"{why_inflation_costs(_named(costs, BASELINE), _named(costs, INFLATED))}\n\n"
         f"The ratio in seconds is another one, since a second is not spent on multiplications "
         f"alone: the last column of the first table says how many operations a second each "
         f"network reached. R(2+1)D has a factorised kernel with about the weights of a 3x3x3 one, "
@@ -155,9 +156,9 @@ def _by_hand(costs: Sequence[Cost]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _named(costs: Sequence[Cost], name: str) -> Cost:
-    (cost,) = (cost for cost in costs if cost.name == name)
-    return cost
+def _named(costs: Sequence[Cost], name: str) -> ModelCost:
+    (counted,) = (cost.counted for cost in costs if cost.counted.name == name)
+    return counted
 
 
 def _spread(value: Spread, digits: int) -> str:

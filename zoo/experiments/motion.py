@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from registry.records import Preprocess
+from zoo.benchmarking.machine import Stopwatch
 from zoo.datasets.moving_balls import LESSON_DIRECTIONS, MovingBalls
 from zoo.experiments.fitting import (
     Budget,
@@ -31,7 +32,6 @@ from zoo.experiments.fitting import (
     measure,
     measure_pairs,
 )
-from zoo.experiments.machine import Stopwatch
 from zoo.factory import create
 from zoo.models._base import VideoModel
 from zoo.models.timesformer import TimeSformer

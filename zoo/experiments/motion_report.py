@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from zoo.benchmarking.machine import Machine
 from zoo.datasets.moving_balls import LESSON_DIRECTIONS
 from zoo.experiments.curves import Curve, draw_curves
-from zoo.experiments.machine import Machine
 from zoo.experiments.motion import Outcome, Plan
 
 __all__ = ["motion_as_json", "motion_page", "write_motion"]
