@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from converters.wording import (
     citation,
     code_licence,
+    frames_text,
     gflops,
     hash_text,
     limits,
@@ -119,13 +120,13 @@ def weights_table(architectures: Iterable[Architecture]) -> str:
             if record.metrics:
                 views = f"{record.metrics[0].num_clips}x{record.metrics[0].num_crops}"
             rows.append(
-                f"| [{architecture.name}.{record.tag}]{link} | {_frames(sampling)} "
+                f"| [{architecture.name}.{record.tag}]{link} | {frames_text(sampling)} "
                 f"| {record.preprocess.img_size} | {views} | {millions(record)} "
                 f"| {gflops(record)} | {_top1(record)} | {record.licence} |"
             )
         if not architecture.weights:
             rows.append(
-                f"| [{architecture.name}]{link} | {_frames(architecture.sampling)} "
+                f"| [{architecture.name}]{link} | {frames_text(architecture.sampling)} "
                 f"| {architecture.preprocess.img_size} | – | {millions(architecture)} "
                 f"| {gflops(architecture)} | – | no weights |"
             )
@@ -188,14 +189,6 @@ def checkpoints_page(rows: Iterable[Mapping[str, str]]) -> str:
         for row in refused
     ]
     return "\n".join(lines) + "\n"
-
-
-def _frames(sampling: Sampling) -> str:
-    if sampling.rule in ("dense", "span"):
-        # Strides are counted at 30 frames a second unless another rate stands beside them.
-        rate = f" at {sampling.fps:g}/s" if sampling.fps not in (None, 30.0) else ""
-        return f"{sampling.num_frames}x{sampling.frame_stride}{rate}"
-    return f"{sampling.num_frames} {sampling.rule}"
 
 
 def _top1(record: Weights) -> str:

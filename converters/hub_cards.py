@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.wording import (
+    DATASETS,
     citation,
     code_licence,
+    dataset_text,
     hash_text,
     limits,
     metric_text,
@@ -31,24 +33,6 @@ from registry.records import (
 )
 
 __all__ = ["Contents", "base_models", "hub_metadata", "repository_card"]
-
-_DATASETS = {
-    "Charades": "charades",
-    "Diving48": "diving48",
-    "HMDB51": "hmdb51",
-    "HowTo100M": "howto100m",
-    "ImageNet-1k": "imagenet-1k",
-    "ImageNet-21k": "imagenet-21k",
-    "ImageNet-22k": "imagenet-22k",
-    "Kinetics-400": "kinetics400",
-    "Kinetics-600": "kinetics600",
-    "Kinetics-710": "kinetics710",
-    "Something-Something v2": "something_something_v2",
-    "Sports-1M": "sports-1m",
-    "UCF101": "ucf101",
-    "VideoMix22M": "videomix22m",
-}
-"""How a record writes a dataset, and the name under which the Hub's users look for it."""
 
 _METRICS = {
     "top1": ("accuracy", "top-1 accuracy"),
@@ -181,7 +165,7 @@ def hub_metadata(
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
     told = " ".join(data).lower()
-    datasets = [slug for name, slug in _DATASETS.items() if name.lower() in told]
+    datasets = [slug for name, slug in DATASETS.items() if name.lower() in told]
     different = set(licences)
     card = ModelCardData(
         **(_licence(different.pop()) if len(different) == 1 else {}),
@@ -216,12 +200,11 @@ def _result(metric: Metric) -> Any:
     from huggingface_hub import EvalResult
 
     kind, name = _METRICS[metric.name]
-    titles = {slug: title for title, slug in _DATASETS.items()}
     views = f"{metric.num_clips}x{metric.num_crops} views"
     return EvalResult(
         task_type="video-classification",
         dataset_type=re.sub(r"[^a-z0-9_.]+", "-", metric.dataset.lower()),
-        dataset_name=titles.get(metric.dataset, metric.dataset),
+        dataset_name=dataset_text(metric.dataset),
         dataset_split=metric.split,
         metric_type=kind,
         metric_name=f"{name}, {metric.level} level, {views}, by {metric.measured_by}",

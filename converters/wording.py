@@ -21,9 +21,12 @@ from registry.records import (
 
 __all__ = [
     "CODE_LICENCE",
+    "DATASETS",
     "ORDER_TEXT",
     "citation",
     "code_licence",
+    "dataset_text",
+    "frames_text",
     "gflops",
     "hash_text",
     "limits",
@@ -37,6 +40,24 @@ __all__ = [
 ]
 
 CODE_LICENCE = "Apache-2.0"
+
+DATASETS = {
+    "Charades": "charades",
+    "Diving48": "diving48",
+    "HMDB51": "hmdb51",
+    "HowTo100M": "howto100m",
+    "ImageNet-1k": "imagenet-1k",
+    "ImageNet-21k": "imagenet-21k",
+    "ImageNet-22k": "imagenet-22k",
+    "Kinetics-400": "kinetics400",
+    "Kinetics-600": "kinetics600",
+    "Kinetics-710": "kinetics710",
+    "Something-Something v2": "something_something_v2",
+    "Sports-1M": "sports-1m",
+    "UCF101": "ucf101",
+    "VideoMix22M": "videomix22m",
+}
+"""How a record writes a dataset, and the name under which the Hub's users look for it."""
 
 ORDER_TEXT = {
     "ignored": "The order of the frames is not seen: any shuffle gives the same logits.",
@@ -56,6 +77,11 @@ def source_text(source: Source) -> str:
     return f"[{source.filename}]({place}), {source.layout}'s layout"
 
 
+def dataset_text(dataset: str) -> str:
+    """The name of a metric's dataset as people write it."""
+    return next((title for title, slug in DATASETS.items() if slug == dataset), dataset)
+
+
 def sampling_text(sampling: Sampling) -> str:
     """A sampling recipe in words."""
     frames = f"{sampling.num_frames} frames"
@@ -72,6 +98,15 @@ def sampling_text(sampling: Sampling) -> str:
         rule = f"{frames}, {sampling.frame_stride} apart {rate}"
     views = f"{sampling.num_clips}x{sampling.num_crops} views (clips x crops)"
     return f"{rule}; {views}, {sampling.average} averaged"
+
+
+def frames_text(sampling: Sampling) -> str:
+    """A sampling recipe as a table has it, frames x stride."""
+    if sampling.rule in ("dense", "span"):
+        # Strides are counted at 30 frames a second unless another rate stands beside them.
+        rate = f" at {sampling.fps:g}/s" if sampling.fps not in (None, 30.0) else ""
+        return f"{sampling.num_frames}x{sampling.frame_stride}{rate}"
+    return f"{sampling.num_frames} {sampling.rule}"
 
 
 def preprocess_text(recipe: Preprocess) -> str:
