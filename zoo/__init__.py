@@ -12,6 +12,7 @@ from registry.lazy import lazy_names  # noqa: E402
 if TYPE_CHECKING:
     from zoo.audit import audit_pipeline, audit_sampler
     from zoo.clips import iter_clips, load_clip
+    from zoo.counting import flops
     from zoo.factory import create
     from zoo.folder import save
     from zoo.layers import Conv2Plus1D
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zoo.models._staged import StagedModel
     from zoo.models._tokens import TokenModel
     from zoo.models.framepool import FramePool
+    from zoo.optimizing import optimize
+    from zoo.picking import pick
     from zoo.prediction import Prediction, predict
     from zoo.preprocessing import preprocess
     from zoo.publishing import publish, push
@@ -38,6 +41,7 @@ __all__ = [
     "audit_pipeline",
     "audit_sampler",
     "create",
+    "flops",
     "inflate",
     "info",
     "iter_clips",
@@ -45,6 +49,8 @@ __all__ = [
     "list_pretrained",
     "load_clip",
     "mirror",
+    "optimize",
+    "pick",
     "predict",
     "preprocess",
     "publish",
@@ -59,6 +65,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "zoo.audit": ("audit_pipeline", "audit_sampler"),
         "zoo.clips": ("iter_clips", "load_clip"),
+        "zoo.counting": ("flops",),
         "zoo.factory": ("create",),
         "zoo.folder": ("save",),
         "zoo.layers": ("Conv2Plus1D",),
@@ -68,6 +75,8 @@ __getattr__, __dir__ = lazy_names(
         "zoo.models._staged": ("StagedModel",),
         "zoo.models._tokens": ("TokenModel",),
         "zoo.models.framepool": ("FramePool",),
+        "zoo.optimizing": ("optimize",),
+        "zoo.picking": ("pick",),
         "zoo.prediction": ("Prediction", "predict"),
         "zoo.preprocessing": ("preprocess",),
         "zoo.publishing": ("publish", "push"),

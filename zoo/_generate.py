@@ -15,11 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import registry
 from converters.cards import architecture_card, checkpoints_page, family_table, weights_table
 from converters.hub_cards import base_models, hub_metadata
+from converters.unfilled import shapes_only
 from registry.index import to_json
 from registry.names import natural_key
 from registry.records import Architecture, Proof
@@ -150,7 +149,7 @@ def _counted(name: str) -> Architecture:
     def count(arguments: dict[str, Any]) -> dict[str, Any]:
         key = tuple(sorted(arguments.items()))
         if key not in known:
-            with torch.device("meta"):
+            with shapes_only():
                 model = entry.build(**arguments).eval()
             known[key] = count_model(model)
         return dict(zip(("params", "gflops"), known[key], strict=True))

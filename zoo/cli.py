@@ -15,13 +15,17 @@ import typer
 
 from zoo.commands._console import say, say_warning, sentence
 from zoo.commands.auditing import audit_
+from zoo.commands.benchmarking import bench_
 from zoo.commands.conversion import convert_, export_
+from zoo.commands.counting import cost_
 from zoo.commands.evaluation import embed_, evaluate_
 from zoo.commands.experiments import flops_, motion_
 from zoo.commands.hub import cache_, mirror_, pull_
 from zoo.commands.listing import info_, list_
+from zoo.commands.picking import pick_
 from zoo.commands.prediction import predict_
 from zoo.commands.publishing import publish_, push_
+from zoo.commands.site import site_
 from zoo.commands.training import pretrain_, train_
 
 __all__ = ["app", "main"]
@@ -67,6 +71,7 @@ app.command("train")(train_)
 app.command("pretrain")(pretrain_)
 app.command("evaluate")(evaluate_)
 app.command("embed")(embed_)
+app.command("bench")(bench_)
 app.command("convert")(convert_)
 app.command("export")(export_)
 app.command("push")(push_)
@@ -79,6 +84,9 @@ experiment.command("motion")(motion_)
 experiment.command("flops")(flops_)
 app.add_typer(experiment, name="experiment")
 app.command("audit")(audit_)
+app.command("flops")(cost_)
+app.command("pick")(pick_)
+app.command("site")(site_)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ def test_it_writes_json(run, folder, trained):
     write_video(other / "a" / "v.mp4", 12)
     found = json.loads(run(f"local-dir:{path}", "--data", other, "--json")[1])
     assert found["published"] == []  # what is in a folder has figures of its own
+    assert found["model"] == f"local-dir:{path}"
     assert found["evaluated"] == 1
 
 

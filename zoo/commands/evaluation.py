@@ -90,6 +90,7 @@ def evaluate_(
                     workers=workers,
                     bf16=bf16,
                     on_error=cast("Literal['skip', 'raise']", on_error),
+                    name=_title(model, checkpoint),
                     progress=progress,
                 )
         except KeyboardInterrupt as interruption:
@@ -108,6 +109,13 @@ def evaluate_(
             sys.stdout.write(json.dumps(_as_json(report, comparisons), ensure_ascii=False) + "\n")
         else:
             sys.stdout.write(figures_text(report, comparisons))
+
+
+def _title(name: str, checkpoint: Path | None) -> str:
+    """What the report calls weights that no record knows; nothing for those that one does."""
+    if checkpoint is not None:
+        return f"{name} ({checkpoint.name})"
+    return name if parse_name(name).scheme else ""
 
 
 def _weights(name: str, checkpoint: Path | None) -> Weights | None:

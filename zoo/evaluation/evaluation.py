@@ -44,6 +44,7 @@ def evaluate(
     workers: int = 0,
     bf16: bool = False,
     on_error: OnError = "skip",
+    name: str = "",
     progress: Callable[[int, int], object] | None = None,
 ) -> EvaluationReport:
     """Measure clip-level and video-level accuracy.
@@ -62,6 +63,8 @@ def evaluate(
         workers: Processes that decode beside each process that computes.
         bf16: Whether to compute in bfloat16 where torch's autocast does.
         on_error: Whether a missing or broken video is named in the report, or ends the evaluation.
+        name: What the report calls the model; else its record's name, which is that of the weights
+            that its training began with.
         progress: Called with the videos that this process has done and those it has to do.
 
     Returns:
@@ -111,7 +114,7 @@ def evaluate(
             f"{name!r}: {reason}"
         )
     protocol = Protocol(
-        model=config.name,
+        model=name or config.name,
         dataset=data.name,
         split=data.split,
         num_clips=clips,
