@@ -99,6 +99,33 @@ def test_the_page_says_every_goal_and_every_miss_with_its_reason(measured, paged
     assert paged.unexplained(results, reasons) == ["import zoo: import zoo"]
 
 
+def test_the_readme_shows_what_was_measured(measured, paged):
+    results = {}
+    for path in sorted((FOLDER / "results").glob("*.csv")):
+        results[path.stem] = measured.read(path.stem)
+    order = importlib.import_module("run").SCRIPTS
+    results = {name: results[name] for name in order if name in results}
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert paged.into_readme(readme, paged.summary(results)) == readme
+    reasons = paged.read_reasons(FOLDER / "reasons.csv")
+    assert paged.page(results, reasons) == (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert paged.unexplained(results, reasons) == []
+
+
+def test_the_summary_counts_what_keeps_to_each_goal(measured, paged):
+    table = "forward, float32"
+    rows = _models(measured, table, at_least=1)
+    rows.append(measured.geometric_row(table, rows, at_least=1.4))
+    rows.append(measured.compare("zoo list", "zoo list", "timm", [0.1], [4.0], at_most=0.05))
+    assert paged.summary({"forward": (rows, FACTS)}).splitlines()[2:] == [
+        "| `zoo list`, whole process | at most 0.05 | 0.025 | yes |",
+        "| float32 forward, eval | at least 1; mean at least 1.4 "
+        "| 0.75 to 1.50; mean 1.06 | 1 of 2; no |",
+    ]
+    with pytest.raises(ValueError, match="has no lines '<!-- speed"):
+        paged.into_readme("# no marks", "")
+
+
 def test_smaller_clips_are_of_models_that_are_measured():
     clips = importlib.import_module("_clips")
     known = {name for recipes in clips.PEERS.values() for name in recipes}

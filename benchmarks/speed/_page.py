@@ -9,7 +9,16 @@ from typing import Any
 
 from _measure import GEOMETRIC_MEAN, OURS_BY_PEER, Row
 
-__all__ = ["MODELS", "TABLES", "missed_by", "page", "read_reasons", "unexplained"]
+__all__ = [
+    "MODELS",
+    "TABLES",
+    "into_readme",
+    "missed_by",
+    "page",
+    "read_reasons",
+    "summary",
+    "unexplained",
+]
 
 TABLES = {
     "zoo list": "`zoo list`, whole process",
@@ -25,6 +34,9 @@ TABLES = {
     "one hour by windows": "one hour of video through `predict` by windows",
 }
 """The rows of the table in order, each with what its lines call it."""
+
+START = "<!-- speed: written by benchmarks/speed/run.py -->"
+END = "<!-- end of speed -->"
 
 LAYOUT = "forward, float32, the peer fed our memory format"
 MODELS = ("forward, float32", LAYOUT, "optimize, float32", "optimize, bfloat16")
@@ -58,6 +70,54 @@ def page(results: Results, reasons: Mapping[tuple[str, str], str]) -> str:
         _training([row for row, _ in dated]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def summary(results: Results) -> str:
+    """A line for each row of the table: what was measured, how many figures keep to each goal."""
+    rows = [row for found, _ in results.values() for row in found if row.goal]
+    lines = ["| what | goal | measured | met |", "|---|---|---|---|"]
+    for table, title in TABLES.items():
+        parts: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            if row.table == table:
+                mean = "mean " if row.subject == GEOMETRIC_MEAN else ""
+                parts.setdefault((mean, row.goal), []).append(row)
+        if not parts:
+            continue
+        cells = [
+            [f"{mean}{goal}" for mean, goal in parts],
+            [f"{mean}{_ends(found)}" for (mean, _), found in parts.items()],
+            [_kept(found) for found in parts.values()],
+        ]
+        lines.append(f"| {' | '.join([title, *('; '.join(cell) for cell in cells)])} |")
+    return "\n".join(lines)
+
+
+def _ends(rows: Sequence[Row]) -> str:
+    """The smallest and the largest of the rows' medians."""
+    medians = [row.spread.median for row in rows]
+    digits = 3 if rows[0].kind == OURS_BY_PEER else 2
+    return " to ".join(
+        dict.fromkeys(f"{value:.{digits}f}" for value in (min(medians), max(medians)))
+    )
+
+
+def _kept(rows: Sequence[Row]) -> str:
+    kept = sum(bool(row.met) for row in rows)
+    return f"{kept} of {len(rows)}" if len(rows) > 1 else ("yes" if kept else "no")
+
+
+def into_readme(text: str, table: str) -> str:
+    """A README's text with the summary between its marks.
+
+    Raises:
+        ValueError: The marks are not there.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"The README has no lines '{START}' and '{END}' for the summary.")
+    return f"{before}{start}\n{table}\n{end}{after}"
 
 
 def missed_by(row: Row) -> float:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from _measure import RESULTS, read, tell
-from _page import page, read_reasons, unexplained
+from _page import into_readme, page, read_reasons, summary, unexplained
 
 HERE = Path(__file__).parent
 SCRIPTS = ("startup", "loading", "forward", "training", "decoding", "evaluating", "windows")
@@ -24,7 +24,7 @@ PAGE = "page"
 
 
 def main() -> None:
-    """Run the scripts that are asked for, and write README.md."""
+    """Run the scripts that are asked for; write README.md, and the summary in the project's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scripts", nargs="*", choices=[*SCRIPTS, PAGE, []], metavar="SCRIPT")
     chosen = parser.parse_args().scripts or SCRIPTS
@@ -32,6 +32,9 @@ def main() -> None:
     results = {name: read(name) for name in SCRIPTS if (RESULTS / f"{name}.csv").is_file()}
     reasons = read_reasons(HERE / "reasons.csv")
     (HERE / "README.md").write_text(page(results, reasons), encoding="utf-8")
+    readme = HERE.parents[1] / "README.md"
+    text = into_readme(readme.read_text(encoding="utf-8"), summary(results))
+    readme.write_text(text, encoding="utf-8")
     for row in unexplained(results, reasons):
         tell(f"missed, and no reason in reasons.csv: {row}")
     if failed:

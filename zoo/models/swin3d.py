@@ -41,8 +41,8 @@ def relative_positions(window: Window) -> Tensor:
     """The row of the bias table for each pair of tokens in a window of L: (L, L)."""
     places = torch.cartesian_prod(*(torch.arange(size) for size in window))  # (L, 3)
     steps = places.new_tensor([(2 * window[1] - 1) * (2 * window[2] - 1), 2 * window[2] - 1, 1])
-    offsets = places[:, None] - places[None, :] + places.new_tensor(window) - 1  # (L, L, 3)
-    return (offsets * steps).sum(dim=-1)
+    rows = places @ steps  # (L,); a row is linear in the offset, so that no (L, L, 3) is needed
+    return rows[:, None] - rows[None, :] + (places.new_tensor(window) - 1) @ steps
 
 
 def shift_mask(grid: Window, window: Window, shift: Window, like: Tensor) -> Tensor:
