@@ -152,13 +152,16 @@ def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsy
 
 
 def test_only_the_scripts_that_are_named_run_and_the_page_is_of_all(
-    monkeypatch, measured, tmp_path
+    monkeypatch, measured, paged, tmp_path
 ):
     run = importlib.import_module("run")
     monkeypatch.setattr(measured, "RESULTS", tmp_path)
     monkeypatch.setattr(run, "RESULTS", tmp_path)
-    monkeypatch.setattr(run, "HERE", tmp_path)
-    (tmp_path / "reasons.csv").write_text("table,subject,why\n")
+    here = tmp_path / "benchmarks" / "speed"
+    here.mkdir(parents=True)
+    monkeypatch.setattr(run, "HERE", here)
+    (tmp_path / "README.md").write_text(f"# Us\n{paged.START}\nold\n{paged.END}\nlast\n")
+    (here / "reasons.csv").write_text("table,subject,why\n")
     measured.write(
         [measured.compare("load_clip", "8 of 900", "decord", [1.0], [2.0], at_most=1)], "decoding"
     )
@@ -168,5 +171,8 @@ def test_only_the_scripts_that_are_named_run_and_the_page_is_of_all(
     with pytest.raises(SystemExit, match="failed: loading"):
         run.main()
     assert ran == ["startup", "loading"]
-    page = (tmp_path / "README.md").read_text()
+    readme = (tmp_path / "README.md").read_text()
+    assert "old" not in readme
+    assert "| `load_clip` | at most 1 | 0.500 | yes |\n<!-- end of speed -->\nlast\n" in readme
+    page = (here / "README.md").read_text()
     assert "| `load_clip`: 8 of 900 | decord | at most 1 | 0.500; 1.00 s and 2.00 s | met |" in page

@@ -76,6 +76,7 @@ measured where they are named: `forward.py hiera_h`."""
 NOT_TRAINED = TOO_LARGE | {
     "efficient_x3d_s": "efficient_x3d_xs",
     "hiera_b_plus": "hiera_b",
+    "hiera_h": "hiera_b",
     "hiera_l": "hiera_b",
     "slowfast_16x8_r101_50_50": "slowfast_r50",
     "slowfast_4x16_r50": "slowfast_r50",
@@ -84,11 +85,14 @@ NOT_TRAINED = TOO_LARGE | {
     "swin3d_s": "swin3d_t",
     "timesformer_divided_hr": "timesformer_divided",
     "timesformer_divided_l": "timesformer_divided",
+    "videomae_h": "videomae_b",
     "videomae_l": "videomae_b",
     "videomae_v2_b": "videomae_b",
+    "videomae_v2_g": "videomae_b",
     "videomae_v2_s": "videomae_s",
     "x3d_l": "x3d_m",
     "xclip_b16": "xclip_b32",
+    "xclip_l14": "xclip_b32",
 }
 """Likewise for training, where a step takes three times as long: one size of each kind of block."""
 
