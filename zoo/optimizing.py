@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,16 +36,15 @@ class OptimizedModel(VideoModel):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to logits (N, K), float32."""
-        return super().forward(self._cast(x)).float()
+        return self._plain().forward(self._cast(x)).float()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """See the original's; float32."""
-        return super().forward_features(self._cast(x)).float()  # type: ignore[safe-super]
+        return self._plain().forward_features(self._cast(x)).float()
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """See the original's; float32."""
-        x = self._cast(x)
-        return super().forward_head(x, pre_logits=pre_logits).float()  # type: ignore[safe-super]
+        return self._plain().forward_head(self._cast(x), pre_logits=pre_logits).float()
 
     def forward_intermediates(
         self,
@@ -57,7 +56,7 @@ class OptimizedModel(VideoModel):
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """See `VideoModel.forward_intermediates`; float32."""
-        found = super().forward_intermediates(  # type: ignore[safe-super]
+        found = self._plain().forward_intermediates(
             self._cast(x),
             indices,
             norm=norm,
@@ -71,11 +70,15 @@ class OptimizedModel(VideoModel):
 
     def forward_stream(self, x: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
         """See the original's; logits in float32, the state in the types of `initial_state`."""
-        stream = getattr(super(), "forward_stream", None)
+        stream = getattr(self._plain(), "forward_stream", None)
         if stream is None:
             raise AttributeError(f"A {self.original.__name__} takes whole clips, and no streams.")
         logits, state = stream(self._cast(x), state)
         return logits.float(), state
+
+    def _plain(self) -> VideoModel:
+        """The methods of the original's class, which comes next in every class of `_optimized`."""
+        return cast("VideoModel", super())
 
     def _cast(self, x: Tensor) -> Tensor:
         """The input in the type of the weights; what is no clip goes on, to be refused."""
@@ -151,8 +154,9 @@ def optimize(model: Model, *, dtype: torch.dtype | None = None) -> Model:
     fast.to(wanted)
     for module in fast.modules():
         _lay_out(module)
-    fast.compute_dtype = wanted  # type: ignore[assignment]
-    fast.__class__ = _optimized(type(model))  # type: ignore[assignment]
+    turned = cast("OptimizedModel", fast)  # the same object, whose class is about to change
+    turned.compute_dtype = wanted
+    turned.__class__ = _optimized(type(model))
     return fast
 
 

@@ -338,7 +338,7 @@ def _first(side: Side, name: str, setting: Setting) -> Tensor:
 
 def _compile(side: Side, what: str) -> None:
     """Compile a side and run it, so that a failure is told in one sentence."""
-    side.module = torch.compile(side.module)  # type: ignore[assignment]
+    side.module.compile()
     try:
         side.forward()
     except Exception as error:
