@@ -258,6 +258,17 @@ def test_a_bug_is_said_to_be_one_and_shows_no_traceback(run, monkeypatch):
     assert err == "zoo: error: this is a bug of videozoo, please report it: KeyError: 'in_chans'\n"
 
 
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
+def test_a_package_that_is_not_installed_is_no_bug(run, model_name, monkeypatch, tmp_path, missing):
+    monkeypatch.setattr("zoo.onnx.find_spec", lambda name: None if name == missing else object())
+    code, out, err = run("export", model_name, "--to", "onnx", "--out", tmp_path / "x.onnx")
+    assert (code, out) == (1, "")
+    assert err == (
+        "zoo: error: Writing ONNX needs the packages onnx and onnxscript; install them with "
+        "pip install 'videozoo[onnx]'.\n"
+    )
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done_and_says_so(model_name, tmp_path):
     # So many that a busy machine cannot be done with them before the signal comes.

@@ -20,6 +20,7 @@ def sentence(error: BaseException) -> str:
     """An error's text on one line; libraries' own messages may have several."""
     text = " ".join(str(error).split())
     meant_for_users = (ValueError, OSError, RuntimeError, MemoryError)
-    if isinstance(error, meant_for_users) or type(error) is LookupError:
+    # Their subclasses, KeyError and ModuleNotFoundError among them, are mistakes of ours.
+    if isinstance(error, meant_for_users) or type(error) in (LookupError, ImportError):
         return text or type(error).__name__
     return f"this is a bug of videozoo, please report it: {type(error).__name__}: {text}"
