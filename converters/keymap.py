@@ -6,6 +6,7 @@ listed as new with its initialisation, every shape agrees. Anything else raises 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -148,7 +149,7 @@ def _rename(key: str, pattern: str, targets: Sequence[str]) -> list[str]:
 
 def _match(pattern: str, key: str) -> tuple[dict[str, str], list[str]] | None:
     """The words that a pattern captures from a key, and the segments left over."""
-    wanted, given = pattern.split("."), key.split(".")
+    wanted, given = _segments(pattern), key.split(".")
     if len(given) < len(wanted):
         return None
     words: dict[str, str] = {}
@@ -162,7 +163,12 @@ def _match(pattern: str, key: str) -> tuple[dict[str, str], list[str]] | None:
 
 
 def _fill(pattern: str, words: Mapping[str, str]) -> list[str]:
-    return [words.get(segment, segment) for segment in pattern.split(".")]
+    return [words.get(segment, segment) for segment in _segments(pattern)]
+
+
+@functools.cache  # each key of a checkpoint meets each pattern of a map
+def _segments(pattern: str) -> tuple[str, ...]:
+    return tuple(pattern.split("."))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import registry
@@ -13,7 +14,17 @@ from converters.inflate import Inflation
 from converters.keymap import IDENTITY, KeyMap, Problems
 from converters.unfilled import shapes_only
 
-__all__ = ["VERSION", "Converted", "convert", "convert_unsized", "detect", "export"]
+__all__ = [
+    "VERSION",
+    "Converted",
+    "Plan",
+    "build_outline",
+    "convert",
+    "convert_unsized",
+    "detect",
+    "export",
+    "plan_unsized",
+]
 
 VERSION = 2
 """Raised whenever converted tensors would come out different, so that caches are made anew."""
@@ -34,6 +45,42 @@ class Converted:
     state: dict[str, Tensor]
     keymap: KeyMap
     layout: str = OWN_LAYOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one checkpoint becomes ours, found by the shapes of its tensors alone.
+
+    Attributes:
+        keymap: The map that fits.
+        layout: Its name.
+        arguments: Builder arguments that the checkpoint was made with.
+        outline: What it becomes, on the meta device, by our keys.
+        shapes: Our keys and the shapes of a model of those arguments.
+        inflation: See `convert`.
+    """
+
+    keymap: KeyMap
+    layout: str
+    arguments: dict[str, Any]
+    outline: Mapping[str, Tensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    inflation: Inflation
+
+    def convert(self, state_dict: Mapping[str, Tensor]) -> Converted:
+        """The tensors of the checkpoint by our keys.
+
+        Raises:
+            ValueError: They are others than those that the plan was made for.
+        """
+        found = self.keymap.convert(state_dict, self.shapes, inflation=self.inflation)
+        for key, value in found.items():
+            if value.dtype != self.outline[key].dtype:
+                raise ValueError(
+                    f"{key} holds {value.dtype}, where its header speaks of "
+                    f"{self.outline[key].dtype}; fetch the file again."
+                )
+        return Converted(found, self.keymap, self.layout)
 
 
 def convert(
@@ -70,13 +117,13 @@ def convert(
         raise ValueError(
             f"The layout {source!r} of {name!r} is not inflated; leave out inflation={inflation!r}."
         )
-    shapes = _shapes(entry, arguments)
+    shapes = _shapes_of(build_outline(entry, arguments))
     if keymap is None:
         source = detect(state_dict, entry, shapes)
         keymap = _layout(entry, source)
     converted, problems = keymap.attempt(state_dict, shapes, inflation=inflation or "mean")
     if problems:
-        raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
+        raise _misfit(name, source, problems)
     return converted
 
 
@@ -103,17 +150,54 @@ def convert_unsized(
     Raises:
         ValueError: The checkpoint does not fit; the message names every key.
     """
-    mode, shapes = inflation or "mean", _shapes(entry, arguments)
-    source = detect(state_dict, entry, shapes, expected=expected)
+    plan = plan_unsized(
+        state_dict,
+        entry,
+        arguments,
+        build_outline(entry, arguments),
+        expected=expected,
+        inflation=inflation or "mean",
+    )
+    return plan.convert(state_dict), plan.arguments
+
+
+def plan_unsized(
+    state_dict: Mapping[str, Tensor],
+    entry: registry.Entry,
+    arguments: Mapping[str, Any],
+    model: Any,
+    *,
+    expected: str | None = None,
+    inflation: Inflation = "mean",
+) -> Plan:
+    """How `convert_unsized` would convert a checkpoint; the shapes of its tensors are enough.
+
+    Args:
+        state_dict: Its tensors, or only their shapes: tensors on the meta device.
+        entry: See `convert_unsized`.
+        arguments: See `convert_unsized`.
+        model: The module of these arguments; `build_outline` gives it.
+        expected: See `convert_unsized`.
+        inflation: See `convert`.
+
+    Raises:
+        ValueError: The checkpoint does not fit; the message names every key.
+    """
+    # Joining three layers into one costs time and memory; their shapes cost neither.
+    outline = {
+        key: value if value.is_meta else torch.empty(value.shape, dtype=value.dtype, device="meta")
+        for key, value in state_dict.items()
+    }
+    shapes = _shapes_of(model)
+    source, converted, problems = _nearest(outline, entry, shapes, expected)
     keymap = _layout(entry, source)
-    renamed, _ = keymap.attempt(state_dict, shapes, inflation=mode)
-    with shapes_only():
-        made_with = {**arguments, **entry.build(**arguments).infer_arguments(renamed)}
-    converted, problems = keymap.attempt(state_dict, _shapes(entry, made_with), inflation=mode)
+    made_with = {**arguments, **model.infer_arguments(converted)}
+    if entry.defaults | made_with != entry.defaults | dict(arguments):
+        shapes = _shapes_of(build_outline(entry, made_with))
+        converted, problems = keymap.attempt(outline, shapes, inflation=inflation)
     if problems:
-        name = entry.architecture.name
-        raise ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
-    return Converted(converted, keymap, source), made_with
+        raise _misfit(entry.architecture.name, source, problems)
+    return Plan(keymap, source, made_with, converted, shapes, inflation)
 
 
 def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[str, Tensor]:
@@ -159,12 +243,22 @@ def detect(
     Raises:
         ValueError: None fits; the message tells how the nearest one fails.
     """
+    return _nearest(state_dict, entry, shapes, expected)[0]
+
+
+def _nearest(
+    state_dict: Mapping[str, Tensor],
+    entry: registry.Entry,
+    shapes: Mapping[str, tuple[int, ...]],
+    expected: str | None,
+) -> tuple[str, dict[str, Tensor], Problems]:
+    """The layout that `detect` finds, with what its map gives at these shapes."""
     failed: list[tuple[str, Problems]] = []
     first = () if expected is None else (expected,)
     for source in (*first, OWN_LAYOUT, *entry.layouts):
-        _, problems = _layout(entry, source).attempt(state_dict, shapes)
+        converted, problems = _layout(entry, source).attempt(state_dict, shapes)
         if not problems.of_kind:
-            return source
+            return source, converted, problems
         failed.append((source, problems))
     nearest, problems = min(failed, key=lambda item: len(item[1]))
     known = ", ".join(source for source, _ in failed)
@@ -172,6 +266,10 @@ def detect(
         f"The checkpoint fits none of the layouts of {entry.architecture.name!r} ({known}). "
         f"Nearest is {nearest!r}: {replace(problems, shapes=())}."
     )
+
+
+def _misfit(name: str, source: str | None, problems: Problems) -> ValueError:
+    return ValueError(f"The checkpoint does not fit {name!r} from {source!r}: {problems}.")
 
 
 def _layout(entry: registry.Entry, source: str) -> KeyMap:
@@ -187,7 +285,11 @@ def _layout(entry: registry.Entry, source: str) -> KeyMap:
     return keymap
 
 
-def _shapes(entry: registry.Entry, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def build_outline(entry: registry.Entry, arguments: Mapping[str, Any]) -> Any:
+    """A model whose tensors have shapes and no memory; this package cannot name its class."""
     with shapes_only():
-        model = entry.build(**arguments)
+        return entry.build(**arguments)
+
+
+def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}

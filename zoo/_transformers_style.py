@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import registry
@@ -307,14 +308,24 @@ def _find_builder(facts: Mapping[str, Any], family: _Family, ours: str) -> regis
         entry = registry.load(name)
         if not any(layout.startswith("transformers") for layout in entry.layouts):
             continue
-        with shapes_only():
-            has = family.facts(entry.build())
+        has = _facts_of(entry.builder, tuple(entry.defaults.items()), family.facts)
         wanted = {key: _wanted(key, facts) for key in has}
         if has == wanted:
             return entry
         seen.append(name)
     told = ", ".join(f"{key}={shown(value, 40)}" for key, value in wanted.items())
     raise LookupError(f"None of {', '.join(seen)} is of this size: {told}.")
+
+
+@cache  # what a builder makes does not change, and a family has several
+def _facts_of(
+    builder: Callable[..., Any],
+    defaults: tuple[tuple[str, int], ...],
+    facts: Callable[[Any], dict[str, Any]],
+) -> Mapping[str, Any]:
+    """The sizes of what a builder makes at its defaults."""
+    with shapes_only():
+        return facts(builder(**dict(defaults)))
 
 
 def _wanted(key: str, facts: Mapping[str, Any]) -> Any:

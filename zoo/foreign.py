@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 import registry
-from converters.layouts import Converted, convert_unsized
+from converters.layouts import Plan, plan_unsized
 from converters.places import Place
 from zoo._timm_style import read_timm_style
 from zoo._transformers_style import read_transformers_style
 from zoo.config import ModelConfig, check_resize
+
+if TYPE_CHECKING:
+    from zoo.models._base import VideoModel
 
 __all__ = ["Foreign", "is_foreign", "read_foreign"]
 
@@ -36,8 +39,12 @@ class Foreign:
     layouts: Sequence[str] = ()
     note: str = ""
 
-    def convert(self, state: Mapping[str, Tensor]) -> Converted:
-        """Its tensors by our keys; on the meta device too, where only shapes are looked at.
+    def plan(self, header: Mapping[str, Tensor], model: VideoModel) -> Plan:
+        """How its tensors become ours; their shapes are looked at, and no values.
+
+        Args:
+            header: The tensors on the meta device.
+            model: What the configuration builds, on the meta device.
 
         Raises:
             ValueError: They are not those of its configuration.
@@ -45,23 +52,23 @@ class Foreign:
         entry = registry.load(self.config.architecture)
         arguments = dict(self.config.arguments)
         first = self.layouts[0] if self.layouts else None
-        found, made_with = convert_unsized(state, entry, arguments, expected=first)
-        if self.layouts and found.layout not in self.layouts:
+        plan = plan_unsized(header, entry, arguments, model, expected=first)
+        if self.layouts and plan.layout not in self.layouts:
             raise ValueError(
-                f"The tensors of {self.config.architecture!r} are in the layout {found.layout!r}, "
+                f"The tensors of {self.config.architecture!r} are in the layout {plan.layout!r}, "
                 f"and its config.json speaks of {', '.join(self.layouts)}."
             )
-        other = [key for key, value in made_with.items() if value != arguments.get(key)]
+        other = [key for key, value in plan.arguments.items() if value != arguments.get(key)]
         if other:
-            told = ", ".join(f"{key}={arguments.get(key)} ({made_with[key]})" for key in other)
+            told = ", ".join(f"{key}={arguments.get(key)} ({plan.arguments[key]})" for key in other)
             raise ValueError(
                 f"The tensors of {self.config.architecture!r} are of another size than its "
                 f"config.json says: {told}."
             )
-        for key, value in found.state.items():
+        for key, value in plan.outline.items():
             if not value.is_floating_point() and "num_batches_tracked" not in key:
                 raise ValueError(f"{key} holds {value.dtype}, where weights are floats.")
-        return found
+        return plan
 
 
 def is_foreign(data: Any) -> bool:

@@ -82,7 +82,7 @@ def open_stored(place: Place) -> StoredModel:
         found = read_foreign(data, place, origin=origin)
         return _open_foreign(found, place, origin)
     config = ModelConfig.from_json(data, origin=origin)
-    expected = _expected(config, origin)
+    expected = _outline(config, origin).state_dict()
     tensors = find_tensors(place, limit=_bytes_of(expected))
     check_fit(tensors.header, expected, origin=place.origin)
     return StoredModel(config, tensors, lambda: Converted(tensors.load(), IDENTITY))
@@ -90,16 +90,14 @@ def open_stored(place: Place) -> StoredModel:
 
 def _open_foreign(found: Foreign, place: Place, origin: str) -> StoredModel:
     # Files of others hold keys that we do not read; twice our own size is generous.
-    expected = _expected(found.config, origin)
-    tensors = find_tensors(place, limit=2 * _bytes_of(expected) + 2**26)
-    found.convert(tensors.header)  # shapes alone: it fits, or is refused before it is read
-    return StoredModel(
-        found.config, tensors, lambda: found.convert(tensors.load()), note=found.note
-    )
+    model = _outline(found.config, origin)
+    tensors = find_tensors(place, limit=2 * _bytes_of(model.state_dict()) + 2**26)
+    plan = found.plan(tensors.header, model)  # it fits, or is refused before it is read
+    return StoredModel(found.config, tensors, lambda: plan.convert(tensors.load()), note=found.note)
 
 
-def _expected(config: ModelConfig, origin: str) -> dict[str, Tensor]:
-    """The tensors of the model that a configuration tells of, on the meta device."""
+def _outline(config: ModelConfig, origin: str) -> VideoModel:
+    """The model that a configuration tells of, on the meta device."""
     if ":" not in config.architecture:
         registry.load(config.architecture)  # an unknown name is told as such
     try:
@@ -119,7 +117,7 @@ def _expected(config: ModelConfig, origin: str) -> dict[str, Tensor]:
             f"'{origin}' asks for tables of {_bytes_of(tables)} bytes, where "
             f"{_LARGEST_TABLES_BYTES} are allowed."
         )
-    return expected
+    return model
 
 
 def _bytes_of(tensors: Mapping[str, Tensor]) -> int:

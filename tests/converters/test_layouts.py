@@ -11,7 +11,7 @@ import registry
 import zoo
 
 PAIRS = [("r3d_18", "r3d_18"), ("mc3_18", "mc3_18"), ("r2p1d_18", "r2plus1d_18")]
-SHAPE = (2, 3, 8, 56, 56)
+SHAPE = (2, 3, 8, 32, 32)  # the last map has two rows, so that every tap of a kernel reads
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=[ours for ours, _ in PAIRS])
@@ -235,3 +235,39 @@ def test_the_second_convolution_keeps_the_first_ones_middle_width():
         assert first.out_channels == second.out_channels
         assert second.out_channels != theirs
         assert layer[1].conv2.spatial.out_channels == theirs
+
+
+def test_a_checkpoint_is_recognised_by_shapes_and_its_values_are_joined_once(monkeypatch):
+    seen = []
+    attempt = converters.KeyMap.attempt
+
+    def watched(keymap, state, *args, **kwargs):
+        seen.append(any(not tensor.is_meta for tensor in state.values()))
+        return attempt(keymap, state, *args, **kwargs)
+
+    monkeypatch.setattr(converters.KeyMap, "attempt", watched)
+    model, entry = zoo.create("test_vivit", num_classes=5), registry.load("test_vivit")
+    state = converters.export(model, target="transformers")
+    found, made_with = converters.layouts.convert_unsized(state, entry, {})
+    assert made_with["num_classes"] == 5
+    assert seen.count(True) == 1
+    wanted = model.state_dict()
+    assert found.state.keys() == wanted.keys()
+    assert all(torch.equal(found.state[key], value) for key, value in wanted.items())
+
+
+def test_a_plan_made_from_shapes_refuses_other_tensors():
+    entry = registry.load("test_vivit")
+    state = converters.export(zoo.create("test_vivit"), target="transformers")
+    header = {key: value.to("meta") for key, value in state.items()}
+    outline = converters.layouts.build_outline(entry, {})
+    plan = converters.layouts.plan_unsized(header, entry, {}, outline)
+    first, *others = state
+    with pytest.raises(
+        ValueError, match=r"torch\.float16, where its header speaks of torch\.float32"
+    ):
+        plan.convert({**state, first: state[first].half()})
+    with pytest.raises(ValueError, match="wrong shapes"):
+        plan.convert({**state, first: state[first][..., :1]})
+    with pytest.raises(ValueError, match="missing keys"):
+        plan.convert({key: state[key] for key in others})

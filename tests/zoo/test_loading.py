@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import nn
 
 import zoo
-from converters.unfilled import is_unfilled, shapes_only, unfilled
+from converters.unfilled import fill, is_unfilled, shapes_only, unfilled
 from zoo.config import _CONTROL
 from zoo.factory import _owned
 
@@ -128,8 +128,8 @@ def test_unfilled_modules_draw_nothing_and_keep_their_tables(context):
             self.linear = nn.Linear(4, 4)
             self.norm = nn.BatchNorm1d(4)
             self.scale = nn.Parameter(torch.zeros(3))
-            for fill in (nn.init.trunc_normal_, nn.init.xavier_uniform_, nn.init.orthogonal_):
-                fill(self.linear.weight)
+            for start in (nn.init.trunc_normal_, nn.init.xavier_uniform_, nn.init.orthogonal_):
+                start(self.linear.weight)
             nn.init.constant_(self.scale, 2.0)
             self.register_buffer("table", torch.arange(4).float() * 2, persistent=False)
 
@@ -168,3 +168,29 @@ def test_control_characters_are_those_of_unicode():
     assert [letter for letter in letters if unicodedata.category(letter) == "Cc"] == [
         letter for letter in letters if _CONTROL.search(letter)
     ]
+
+
+def test_filling_a_module_does_what_its_own_loading_does():
+    def build():
+        torch.manual_seed(0)
+        with unfilled():
+            layers = nn.Sequential(nn.Conv3d(2, 3, 1), nn.BatchNorm3d(3), nn.Sequential())
+        layers[0].bias.requires_grad_(requires_grad=False)
+        layers[2].shared = layers[0]
+        return layers
+
+    filled, loaded = build(), build()
+    state = {key: torch.ones(value.shape) for key, value in loaded.state_dict().items()}
+    del state["1.bias"]
+    fill(filled, state)
+    loaded.load_state_dict(state, strict=False, assign=True)
+    assert filled.get_parameter("1.bias").is_meta
+    for kind in ("named_parameters", "named_buffers"):
+        ours, theirs = (
+            dict(getattr(module, kind)(remove_duplicate=False)) for module in (filled, loaded)
+        )
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            assert type(ours[key]) is type(value), key
+            assert ours[key].requires_grad == value.requires_grad, key
+            assert ours[key].data_ptr() == value.data_ptr(), key

@@ -252,6 +252,8 @@ class ViViT(TokenModel):
     def resize_positions(self, state: dict[str, Tensor], *, trained: ModelConfig) -> None:
         """Resample the table from the trained grid and frames to this model's."""
         old_t, old_side = self._trained_grid(trained)
+        if (old_t, old_side, old_side) == tuple(self.grid_size):
+            return
         table = state["pos_embed"]
         # Space with the moments as channels, then time with the places as channels.
         maps = rearrange(table[:, 1:], "1 (t l) d -> 1 l (t d)", t=old_t)
