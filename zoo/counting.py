@@ -2,16 +2,20 @@
 
 A multiply-add (MAC) is one multiplication and one addition: two operations (FLOPs). Papers, and the
 records of this zoo, print 10^9 MACs and call them GFLOPs; torch's counter counts FLOPs. Here both
-are named apart. What torch does not count is not counted: normalisation, activations, pooling and
-additions, which papers leave out too.
+are named apart.
+
+Counted are convolutions, linear layers, products of matrices and attention, fused or not: a mask
+spares attention nothing, and biases are free. Not counted are normalisation, activations, pooling
+and additions. fvcore, by which SlowFast, X3D and MViT print their figures, has the same
+multiply-adds for all that is counted here, and adds a few for normalisation and adaptive pooling.
 """
 
 from __future__ import annotations
 
-import copy
+import math
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from registry.names import parse_name
+from zoo._without_values import without_values
 from zoo.factory import create
 from zoo.models._base import VideoModel
 
@@ -39,8 +44,8 @@ class LayerCost:
 
     Attributes:
         name: Of the module in its model; empty for the model's own code.
-        kind: Convolutions are called by the sides of their kernel in space, `7x7`, linear layers
-            `linear`, others by their class.
+        kind: Convolutions are called by the sides of their kernel, `7x7` or with time first
+            `3x7x7`, linear layers `linear`, others by their class.
         calls: How often it ran.
         params: Numbers that it learns itself.
         macs: Multiply-adds.
@@ -104,8 +109,11 @@ class ModelCost:
         return 2 * self.macs
 
     def macs_of(self, kind: str) -> int:
-        """Multiply-adds of the layers of a kind."""
-        return sum(layer.macs for layer in self.layers if layer.kind == kind)
+        """Multiply-adds of the layers of a kind; a kernel in space stands for every depth too."""
+        deeper = f"x{kind}"
+        return sum(
+            layer.macs for layer in self.layers if layer.kind == kind or layer.kind.endswith(deeper)
+        )
 
     def folded(self, depth: int) -> tuple[LayerCost, ...]:
         """The layers added up under the first parts of their names.
@@ -176,11 +184,11 @@ def count(model: VideoModel) -> tuple[int, float]:
         model: Built under `torch.device("meta")`, so that nothing is computed.
     """
     side = model.img_size
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"), torch.no_grad(), _in_parts():
         clip = torch.empty(1, model.in_chans, model.num_frames, side, side)
         if model.reads_class_names:
             model(clip)  # names are encoded once for all clips, which is no cost of a view
-        with FlopCounterMode(display=False) as counter:
+        with _counter() as counter:
             model(clip)
     params = sum(parameter.numel() for parameter in model.parameters())
     # torch counts a multiply-add as two operations, papers as one.
@@ -249,15 +257,16 @@ def _run(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> _Ledge
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         torch.no_grad(),
+        _in_parts(),
         warnings.catch_warnings(),
     ):
         # The text tower of X-CLIP recognises its weights by where they lie, and these lie nowhere.
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
-        shadow = _without_values(model, dtype).eval()
+        shadow = without_values(model, device="cpu", dtype=dtype)
         clip = torch.empty(shape, dtype=dtype)
         if getattr(shadow, "reads_class_names", False):
             shadow(clip)  # names are encoded once for all clips, which is no cost of a view
-        counter = FlopCounterMode(display=False)
+        counter = _counter()
         ledger = _Ledger(counter)
         with ledger.watch(shadow), counter, ledger:
             ledger.note(clip)
@@ -266,15 +275,40 @@ def _run(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> _Ledge
         return ledger
 
 
-def _without_values(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of a module whose parameters and buffers hold nothing; shared ones stay shared."""
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        kept = dtype if tensor.is_floating_point() else tensor.dtype
-        blank = torch.empty(tensor.shape, dtype=kept)
-        is_parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(blank, requires_grad=False) if is_parameter else blank
-    return copy.deepcopy(model, memo)
+def _counter() -> FlopCounterMode:
+    """Torch's counter, which does not know the one kernel that a CPU has for an LSTM."""
+    return FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
+    )
+
+
+def _lstm_flops(
+    x: Sequence[int], inward: Sequence[int], across: Sequence[int], *_: object, **__: object
+) -> int:
+    """Operations of one layer of an LSTM in one direction.
+
+    Args:
+        x: Shape of what it reads, (steps, N, C).
+        inward: Shape of the weights of its gates for what it reads.
+        across: Shape of those for what it put out before.
+    """
+    steps, batch, _chans = x
+    return 2 * steps * batch * (math.prod(inward) + math.prod(across))
+
+
+@contextmanager
+def _in_parts() -> Iterator[None]:
+    """While it lasts, attention of torch's own modules runs as operations that are counted.
+
+    In eval mode `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` are one kernel otherwise,
+    of which torch's counter knows nothing.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @dataclass(slots=True)
@@ -395,6 +429,5 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch types
 
 def _kind(module: nn.Module) -> str:
     if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-        height, width = module.kernel_size[-2:]
-        return f"{height}x{width}"
+        return "x".join(str(side) for side in module.kernel_size)
     return "linear" if isinstance(module, nn.Linear) else type(module).__name__

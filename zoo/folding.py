@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from zoo._without_values import without_values
 from zoo.lifting.convolution import FrameConv3d, TemporalConv
-from zoo.lifting.tracing import without_values
 from zoo.models._base import VideoModel
 
 __all__ = ["fold_batch_norms"]

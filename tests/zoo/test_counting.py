@@ -2,8 +2,8 @@
 
 import json
 import re
-import sys
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -13,23 +13,14 @@ from torch.nn import functional as F
 
 import registry
 import zoo
-from zoo import cli
 from zoo.counting import count_layers
 from zoo.experiments import compare_families, families_page
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_zoo):
     """Run `zoo flops ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", "flops", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return exit_.value.code, *capsys.readouterr()
-
-    return call
+    return partial(run_zoo, "flops")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +40,7 @@ def test_a_convolution_by_hand():
     conv = nn.Conv3d(3, 4, kernel_size=3, padding=1, bias=True)
     cost = count_layers(conv, (2, 3, 5, 6, 8))
     (layer,) = cost.layers
-    assert (layer.name, layer.kind, layer.calls) == ("", "3x3", 1)
+    assert (layer.name, layer.kind, layer.calls) == ("", "3x3x3", 1)
     assert layer.macs == cost.macs == 2 * 5 * 6 * 8 * 4 * 3 * 27
     assert layer.flops == cost.flops == 2 * layer.macs
     assert layer.params == cost.params == 4 * 3 * 27 + 4
@@ -63,6 +54,27 @@ def test_a_linear_layer_by_hand():
     cost = count_layers(nn.Linear(7, 11), (3, 5, 7))
     (layer,) = cost.layers
     assert (layer.kind, layer.macs, layer.params) == ("linear", 3 * 5 * 7 * 11, 7 * 11 + 11)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs"),
+    [
+        # 4 groups: each of 12 x (3 x 3 x 6) numbers is a sum over 8 / 4 channels and 3 x 1 x 2.
+        (nn.Conv3d(8, 12, (3, 1, 2), groups=4, stride=(1, 2, 1)), (2, 8, 5, 6, 7), 62208 // 4),
+        (nn.Conv3d(8, 8, 3, groups=8, padding=1), (1, 8, 2, 4, 5), 8 * 40 * 27),
+        # Every number that is read goes to 4 channels and 27 places.
+        (nn.ConvTranspose3d(8, 4, 3), (1, 8, 2, 3, 4), 8 * 24 * 4 * 27),
+        (nn.BatchNorm3d(8), (2, 8, 5, 6, 7), 0),
+        (nn.LayerNorm(8), (2, 5, 8), 0),
+        # 5 steps of 4 gates of 4 that read 3 + 4 numbers, and of a GRU's 3 gates.
+        (nn.LSTM(3, 4), (5, 1, 3), 5 * 16 * 7),
+        (nn.LSTM(3, 4, 2, bidirectional=True), (5, 2, 3), 2 * 5 * 2 * 16 * (7 + 12)),
+        (nn.GRU(3, 4), (5, 1, 3), 5 * 12 * 7),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_layers_by_hand(layer, shape, macs):
+    assert count_layers(layer, shape).macs == macs
 
 
 class Attention(nn.Module):
@@ -85,6 +97,63 @@ def test_attention_by_hand():
     assert layers[""].kind == "Attention"
 
 
+class ByHand(nn.Module):
+    """Two heads of 4 channels; how the products are written is a word."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
+    def forward(self, x):
+        q = x.unflatten(-1, (2, 4)).transpose(1, 2)  # (N, 2, L, 4)
+        if self.way == "matmul":
+            return (q @ q.transpose(-1, -2)).softmax(-1) @ q
+        if self.way == "einsum":
+            pairs = torch.einsum("nhld,nhmd->nhlm", q, q).softmax(-1)
+            return torch.einsum("nhlm,nhmd->nhld", pairs, q)
+        mask = x.new_zeros(x.shape[1], x.shape[1]) if self.way == "masked" else None
+        return F.scaled_dot_product_attention(
+            q, q, q, attn_mask=mask, is_causal=self.way == "causal"
+        )
+
+
+@pytest.mark.parametrize("way", ["fused", "masked", "causal", "matmul", "einsum"])
+def test_attention_costs_the_same_however_it_is_written(way):
+    cost = count_layers(ByHand(way), (1, 10, 8))
+    assert cost.macs == 2 * (10 * 10 * 4 + 10 * 4 * 10)
+    # What is written out holds the table of all pairs of each head twice, before and after softmax.
+    table = 2 * 4 * 2 * 10 * 10
+    assert (cost.activations["float32"].sum_bytes > table) == (way in ("matmul", "einsum"))
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """Of one input."""
+
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "linear"),
+    [
+        (SelfAttention(8, 2, batch_first=True), 8 * 24 + 8 * 8),
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 8 * 24 + 8 * 8 + 2 * 8 * 16),
+    ],
+    ids=["attention", "encoder"],
+)
+def test_torchs_own_attention_is_counted(model, linear):
+    # In eval mode it is one kernel that torch's counter does not know.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        for given in (False, True):
+            torch.backends.mha.set_fastpath_enabled(given)
+            macs = count_layers(model, (1, 10, 8)).macs
+            assert macs == 10 * linear + 2 * (10 * 10 * 4 + 10 * 4 * 10)
+            assert torch.backends.mha.get_fastpath_enabled() == given
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
 def test_a_layer_that_runs_twice_counts_twice():
     shared = nn.Linear(4, 4)
     cost = count_layers(nn.Sequential(shared, nn.ReLU(), shared), (1, 4))
@@ -101,6 +170,12 @@ def test_memory_by_hand():
     assert memory.peak_bytes == 4 * (8 + 100 + 100)
     half = cost.activations["bfloat16"]
     assert (half.sum_bytes, half.peak_bytes) == (memory.sum_bytes // 2, memory.peak_bytes // 2)
+
+
+def test_memory_is_that_of_eval_mode():
+    model = nn.Sequential(nn.Linear(8, 100), nn.BatchNorm1d(100), nn.Dropout(0.5)).train()
+    # Two outputs, and none of what training draws and keeps.
+    assert count_layers(model, (2, 8)).activations["float32"].sum_bytes == 4 * 2 * (100 + 100)
 
 
 def test_views_and_work_in_place_make_nothing():
@@ -220,6 +295,11 @@ def test_layers_fold():
             getattr(layer, total) for layer in cost.layers
         )
     assert cost.folded(99) == cost.layers
+    # A block runs as often as its busiest layer, and is named by what it is where it is one layer.
+    assert [layer.calls for layer in folded] == [1] * 5
+    assert [layer.kind for layer in folded] == [
+        *("TimeSformer", "block", "block", "LayerNorm", "linear")
+    ]
     with pytest.raises(ValueError, match=r"depth=0 is given; keep at least 1 part"):
         cost.folded(0)
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from torch import nn
 
 import registry
 import zoo
-from zoo import cli
 from zoo.benchmarking.machine import Machine
 from zoo.benchmarking.timing import Spread
 from zoo.datasets import MovingBalls
@@ -47,22 +45,6 @@ from zoo.experiments.motion import Outcome, Run, lesson_contestants
 MACHINE = Machine(processor="an abacus", cores=2, threads=1, versions={"torch": "9.9"})
 RECIPE = registry.info("framepool_r18").preprocess
 BUDGET = Budget(epochs=2, num_frames=4, num_clips=3, learning_rates=(1e-3,))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `zoo ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return exit_.value.code, out, err
-
-    return call
 
 
 # ---- operations ----
@@ -410,7 +392,7 @@ def test_the_committed_results_show_the_lesson():
         assert {len(run["epochs"]) for run in item["runs"]} == {record["plan"]["budget"]["epochs"]}
 
 
-@pytest.mark.parametrize("name", ["framepool_r18", "i3d_r18"])
+@pytest.mark.parametrize("name", ["framepool_r18", "i3d_r18", "r2p1d_18", "timesformer_divided"])
 def test_the_committed_costs_are_what_is_counted(name):
     record = json.loads((RESULTS / "flops.json").read_text())
     (found,) = (item for item in record["models"] if item["name"] == name)
@@ -426,21 +408,23 @@ def test_the_committed_costs_are_what_is_counted(name):
 # ---- the commands ----
 
 
-def test_what_cannot_be_written_is_said_before_the_work(run, tmp_path):
+def test_what_cannot_be_written_is_said_before_the_work(run_zoo, tmp_path):
     (tmp_path / "file").write_text("")
     for command in ("motion", "flops"):
-        code, out, err = run("experiment", command, "--out", tmp_path / "file" / "x")
+        code, out, err = run_zoo("experiment", command, "--out", tmp_path / "file" / "x")
         assert (code, out) == (1, "")
         assert re.search("Cannot write into '.*x'; name a folder that you may write to", err)
-    code, _, err = run("experiment", "motion", "--out", tmp_path, "--weights", tmp_path / "none")
+    code, _, err = run_zoo(
+        "experiment", "motion", "--out", tmp_path, "--weights", tmp_path / "none"
+    )
     assert code == 1
     assert "none' is no file; give the weights of a 2D ResNet-18." in err
-    assert run("experiment", "motion", "--epochs", "0")[0] == 2
+    assert run_zoo("experiment", "motion", "--epochs", "0")[0] == 2
 
 
-def test_a_file_that_holds_no_resnet_is_refused_before_training(run, tmp_path):
+def test_a_file_that_holds_no_resnet_is_refused_before_training(run_zoo, tmp_path):
     save_file({"a.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    code, out, err = run(
+    code, out, err = run_zoo(
         "experiment", "motion", "--out", tmp_path, "--weights", tmp_path / "other.safetensors"
     )
     assert (code, out) == (1, "")
@@ -475,8 +459,8 @@ def test_the_experiment_in_small(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command_writes_the_costs(run, tmp_path):
-    code, out, err = run("experiment", "flops", "--rounds", 1, "--out", tmp_path, "--json")
+def test_the_command_writes_the_costs(run_zoo, tmp_path):
+    code, out, err = run_zoo("experiment", "flops", "--rounds", 1, "--out", tmp_path, "--json")
     assert code == 0
     record = json.loads(out)
     assert record == json.loads((tmp_path / "flops.json").read_text())

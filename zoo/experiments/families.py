@@ -108,7 +108,7 @@ def why_inflation_costs(flat: ModelCost, deep: ModelCost) -> str:
         f"shortcuts stay one frame deep and the classifier sees pooled features in both, so "
         f"{same:.2%} of the baseline's work is not multiplied, and the ratio is 3 - 2 x "
         f"{same:.4f} = {3 - 2 * same:.3f}. Pooling, normalisation and addition are not "
-        f"counted by torch (papers leave them out too). The parameters grow by "
+        f"counted by torch, nor in the records. The parameters grow by "
         f"{deep.params / flat.params:.2f}: less than 3, as the classifier and the "
         f"shortcuts do not grow."
     )

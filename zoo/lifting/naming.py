@@ -12,7 +12,7 @@ from torch import nn
 
 from converters.inflate import Inflation
 from converters.unfilled import shapes_only
-from registry.names import LIFTING, did_you_mean
+from registry.names import LIFTING, did_you_mean, said_here
 from registry.records import (
     UNKNOWN,
     Architecture,
@@ -123,7 +123,8 @@ def create_lifted(
     if unknown:
         raise ValueError(
             f"Unknown override {unknown[0]!r} for '{method}:{target}'. Known: "
-            f"{', '.join((*_SIZES, *_OPTIONS))}.{did_you_mean(unknown[0], _OPTIONS)}"
+            f"{', '.join((*_SIZES, *_OPTIONS))}."
+            f"{said_here(unknown[0]) or did_you_mean(unknown[0], _OPTIONS)}"
         )
     pretrained = pretrained or ":" in target  # whoever names a folder or repository means it
     image = _create_image(target, asked, pretrained=pretrained)

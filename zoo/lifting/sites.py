@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import cast
 
 import torch
@@ -45,9 +46,11 @@ def _wide_convs(image: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
 
 
 # Attributes by which timm's residual blocks name their shortcut.
-_SHORTCUTS = (
-    *("shortcut", "downsample", "drop_path", "drop_path1", "drop_path2", "conv_skip", "skip"),
-    *("has_skip", "has_residual", "use_shortcut", "identity", "residual", "conv_shortcut"),
+_SHORTCUTS = frozenset(
+    (
+        *("shortcut", "downsample", "drop_path", "drop_path1", "drop_path2", "conv_skip", "skip"),
+        *("has_skip", "has_residual", "use_shortcut", "identity", "residual", "conv_shortcut"),
+    )
 )
 _BESIDE = ("shortcut", "downsample", "conv_skip", "skip", "identity", "conv_shortcut")
 
@@ -82,8 +85,13 @@ def residual_convs(image: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _names_shortcut(module: nn.Module) -> bool:
     """Whether it has one of those attributes; modules take long to say what they do not have."""
-    own, children, kind = vars(module), module._modules, type(module)
-    return any(word in own or word in children or hasattr(kind, word) for word in _SHORTCUTS)
+    none = _SHORTCUTS.isdisjoint(vars(module)) and _SHORTCUTS.isdisjoint(module._modules)
+    return not none or _class_names_shortcut(cast("Hashable", type(module)))
+
+
+@cache
+def _class_names_shortcut(kind: Hashable) -> bool:
+    return any(hasattr(kind, word) for word in _SHORTCUTS)
 
 
 def _way_through(block: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:

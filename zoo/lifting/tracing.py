@@ -6,19 +6,17 @@ touches no weight. It is the slow way: the walks of `zoo.lifting.sites` come fir
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Trace", "trace", "trace_shapes", "without_values"]
+from zoo._without_values import without_values
 
-Module = TypeVar("Module", bound=nn.Module)
+__all__ = ["Trace", "trace", "trace_shapes"]
 
 _SUMS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 # Tried after the model's own size; some layers hold tables of one size and assert it.
@@ -127,6 +125,8 @@ def _call_without_values(func: Callable[..., Any], args: tuple[Any, ...], kwargs
     if name in _SAME_SHAPE:
         # A change in place gives the very tensor, which the shortcut may hold too.
         return x if kwargs.get("inplace") else _empty(x, x.shape)
+    if name == "conv2d" and (sides := _sides_after_conv(*args)):
+        return _empty(x, (x.shape[0], args[1].shape[0], *sides))
     if name == "linear":
         return _empty(x, (*x.shape[:-1], *args[1].shape[:-1]))
     if name == "scaled_dot_product_attention" and len(args) > 2:
@@ -140,6 +140,38 @@ def _call_without_values(func: Callable[..., Any], args: tuple[Any, ...], kwargs
                 return _empty(x, x.shape)
             return _empty(x, torch.broadcast_shapes(x.shape, y.shape))  # type: ignore[no-untyped-call]
     return func(*args, **kwargs)
+
+
+def _sides_after_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,  # noqa: ARG001 -- the arguments of `conv2d`
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> list[int]:
+    """Height and width of what a convolution gives; empty where torch is to say it, or to refuse.
+
+    Args:
+        x: Maps, (N, C, H, W).
+        weight: Kernels, (D, C/groups, h, w).
+        bias: Not looked at.
+        stride: See torch, like all that follow.
+        padding: See torch.
+        dilation: See torch.
+        groups: See torch.
+    """
+    told = all(isinstance(value, tuple) for value in (stride, padding, dilation))
+    if not told or x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or not x.is_contiguous():
+        return []
+    sides = [
+        (side + 2 * pad - dilate * (kernel - 1) - 1) // step + 1
+        for side, kernel, step, pad, dilate in zip(
+            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+        )
+    ]
+    return sides if min(sides) > 0 else []
 
 
 def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
@@ -200,6 +232,9 @@ class _Recorder(TorchFunctionMode):
         return result
 
 
+_HOLDERS = (Tensor, tuple, list, dict)
+
+
 def _activations(value: Any) -> Iterator[Tensor]:
     """The tensors in a value, through tuples, lists and mappings, that are no parameters."""
     if isinstance(value, Tensor):
@@ -207,10 +242,10 @@ def _activations(value: Any) -> Iterator[Tensor]:
             yield value
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _activations(item)
+            if isinstance(item, _HOLDERS):  # most are numbers
+                yield from _activations(item)
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from _activations(item)
+        yield from _activations(tuple(value.values()))
 
 
 class _Enough(Exception):  # noqa: N818 -- no error, but the end of a run
@@ -313,37 +348,3 @@ def _run(model: nn.Module, side: int, mode: TorchFunctionMode) -> None:
         picture = torch.empty(1, chans, side, side, device="meta", dtype=dtype)
         with mode:
             model(picture)
-
-
-def without_values(model: Module) -> Module:
-    """A copy in eval mode whose tensors take no memory; some layers keep what they computed."""
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        twin = torch.empty_like(tensor, device="meta", requires_grad=False)
-        parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(twin, requires_grad=False) if parameter else twin
-    return _copy(model, memo).eval()
-
-
-_PLAIN = frozenset((int, float, str, bool, type(None)))
-
-
-def _copy(module: Module, memo: dict[int, Any]) -> Module:
-    """What `copy.deepcopy` gives, in a fraction of its time: most of a module is plain or empty."""
-    if id(module) in memo:
-        return cast("Module", memo[id(module)])
-    if hasattr(type(module), "__deepcopy__"):
-        return copy.deepcopy(module, memo)
-    twin = memo[id(module)] = object.__new__(type(module))
-    state = twin.__dict__
-    for key, value in module.__dict__.items():
-        kind = type(value)
-        if kind in _PLAIN:
-            state[key] = value
-        elif not value and kind in (dict, OrderedDict):
-            state[key] = kind()
-        elif key == "_modules":
-            state[key] = {n: child and _copy(child, memo) for n, child in value.items()}
-        else:
-            state[key] = copy.deepcopy(value, memo)
-    return twin
