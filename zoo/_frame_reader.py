@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -39,28 +39,30 @@ class FrameReader:
         path: A video file.
         table: Its frames.
         file: The file, where it is open already.
-
-    Attributes:
-        height: Rows of a frame, after turning.
-        width: Columns of a frame, after turning.
     """
 
     def __init__(self, path: Path, table: FrameTable, file: OpenFile | None) -> None:
         self._path, self._table = path, table
+        self._stated = _stated_size(file) if file is not None else None
         decoder = FrameDecoder(path, table, file)
         self._open: list[FrameDecoder] = [decoder]
+        self._first = _Pixels(decoder)
+        self._others: list[_Pixels] = []
+        self._known: _Geometry | None = None
         try:
-            _, first = next(decoder.frames([0], goes_on=False))
+            if self._stated is None:
+                self._known = self._geometry([])
         except BaseException:
             decoder.close()
             raise
-        self._coded_size = first.width, first.height
-        self._matrix = _display_matrix(first)
-        self._first = _Pixels(decoder, self._coded_size, self._matrix)
-        self._others: list[_Pixels] = []
-        a, b, *_ = self._matrix
-        lies = abs(b) > abs(a)
-        self.height, self.width = self._coded_size if lies else self._coded_size[::-1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a frame, after turning."""
+        self._known = self._known or self._geometry([])
+        a, b, *_ = self._known.matrix
+        width, height = self._known.size
+        return (width, height) if abs(b) > abs(a) else (height, width)
 
     def close(self) -> None:
         """Close every file that was opened; nothing can be read afterwards."""
@@ -82,11 +84,30 @@ class FrameReader:
         runs = self._table.runs(indices) if self._table.exact else []
         # a decoder for fewer than two runs would mostly wait for the one with more work
         readers = min(torch.get_num_threads(), MOST_READERS, len(runs) // 2)
-        if readers < 2 or max(map(len, runs)) > LONGEST_RUN:
-            return self._first.frames(indices, goes_on=goes_on)
-        return self._side_by_side(runs, readers)
+        alone = readers < 2 or max(map(len, runs)) > LONGEST_RUN
+        if self._known is None:
+            self._known = self._geometry(indices if alone else [], goes_on=goes_on)
+        if alone:
+            return self._first.frames(indices, self._known, goes_on=goes_on)
+        return self._side_by_side(runs, readers, self._known)
 
-    def _side_by_side(self, runs: list[list[int]], readers: int) -> Iterator[tuple[int, Tensor]]:
+    def _geometry(self, indices: list[int], *, goes_on: bool = False) -> _Geometry:
+        """See how frames are scaled and turned: by the first of the video.
+
+        Where that one must be like the others, by the first of those that are read in any case:
+        the decoder then stands at it.
+        """
+        decoder = self._open[0]
+        if self._stated is not None and indices:
+            _, frame = next(decoder.frames(indices, goes_on=goes_on))
+            if (frame.width, frame.height) == self._stated:
+                return _Geometry(self._stated, _display_matrix(frame))
+        _, frame = next(decoder.frames([0], goes_on=False))
+        return _Geometry((frame.width, frame.height), _display_matrix(frame))
+
+    def _side_by_side(
+        self, runs: list[list[int]], readers: int, geometry: _Geometry
+    ) -> Iterator[tuple[int, Tensor]]:
         """Read runs in their order, a few ahead; each begins with a seek whoever reads it."""
         idle: SimpleQueue[_Pixels | None] = SimpleQueue()
         for reader in [self._first, *self._others, *[None] * readers][:readers]:
@@ -96,7 +117,7 @@ class FrameReader:
             reader = idle.get()
             try:
                 reader = reader or self._another()
-                return list(reader.frames(run, goes_on=False))
+                return list(reader.frames(run, geometry, goes_on=False))
             finally:
                 idle.put(reader)
 
@@ -116,8 +137,20 @@ class FrameReader:
     def _another(self) -> _Pixels:
         decoder = FrameDecoder(self._path, self._table)
         self._open.append(decoder)
-        self._others.append(_Pixels(decoder, self._coded_size, self._matrix))
+        self._others.append(_Pixels(decoder))
         return self._others[-1]
+
+
+class _Geometry(NamedTuple):
+    """What all frames of a video are made like.
+
+    Attributes:
+        size: (width, height) to which frames are scaled, before turning.
+        matrix: The linear part of the display matrix.
+    """
+
+    size: tuple[int, int]
+    matrix: tuple[int, int, int, int]
 
 
 class _Pixels:
@@ -125,30 +158,42 @@ class _Pixels:
 
     Args:
         decoder: It is used by one thread at a time.
-        size: (width, height) to which frames are scaled, before turning.
-        matrix: The display matrix.
     """
 
-    def __init__(
-        self, decoder: FrameDecoder, size: tuple[int, int], matrix: tuple[int, int, int, int]
-    ) -> None:
+    def __init__(self, decoder: FrameDecoder) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._decoder = decoder
-        self._size, self._matrix = size, matrix
         self._reformatter = VideoReformatter()
 
-    def frames(self, indices: list[int], *, goes_on: bool) -> Iterator[tuple[int, Tensor]]:
+    def frames(
+        self, indices: list[int], geometry: _Geometry, *, goes_on: bool
+    ) -> Iterator[tuple[int, Tensor]]:
         """Decode and convert frames one by one, uint8 (H, W, C)."""
         for index, frame in self._decoder.frames(indices, goes_on=goes_on):
-            yield index, self.of(frame)
+            yield index, self.of(frame, geometry)
 
-    def of(self, frame: VideoFrame) -> Tensor:
+    def of(self, frame: VideoFrame, geometry: _Geometry) -> Tensor:
         """Convert a decoded frame: uint8 (H, W, C)."""
-        width, height = self._size
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24")
-        image = _turned(np.asarray(rgb.to_ndarray(), np.uint8), self._matrix)
+        width, height = geometry.size
+        # one thread: the others decode meanwhile
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", threads=1
+        )
+        image = _turned(np.asarray(rgb.to_ndarray(), np.uint8), geometry.matrix)
         return torch.from_numpy(np.ascontiguousarray(image))
+
+
+def _stated_size(file: OpenFile) -> tuple[int, int] | None:
+    """The (width, height) that libav found at opening, where any frame tells of the first.
+
+    In an MP4 file the display matrix stands in the header, for all frames alike. Elsewhere it may
+    come with single frames, and sizes may change.
+    """
+    codec = file.stream.codec_context
+    if codec.name != "h264" or "mp4" not in file.container.format.name.split(","):
+        return None
+    return codec.width, codec.height
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:

@@ -35,8 +35,6 @@ class Video:
         path: The file.
         times: When each frame is shown, seconds from the first frame, ascending.
         duration: Seconds from the first frame's start to the last one's end.
-        height: Rows of a frame, after turning.
-        width: Columns of a frame, after turning.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -47,17 +45,14 @@ class Video:
         self.times: Sequence[float] = table.times
         self.duration = table.duration
         self._reader: FrameReader | None = FrameReader(self.path, table, file)
-        self.height, self.width = self._reader.height, self._reader.width
         self._last_read = -FOLLOWS
 
     def __len__(self) -> int:
         return len(self.times)
 
     def __repr__(self) -> str:
-        return (
-            f"Video({str(self.path)!r}, {len(self)} frames of {self.width}x{self.height}, "
-            f"{self.duration:.2f} s)"
-        )
+        size = "" if self._reader is None else f" of {self.width}x{self.height}"
+        return f"Video({str(self.path)!r}, {len(self)} frames{size}, {self.duration:.2f} s)"
 
     def __enter__(self) -> Video:
         return self
@@ -80,6 +75,16 @@ class Video:
     def num_frames(self) -> int:
         """Number of frames that are displayed."""
         return len(self.times)
+
+    @property
+    def height(self) -> int:
+        """Rows of a frame, after turning."""
+        return self._open_reader().size[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of a frame, after turning."""
+        return self._open_reader().size[1]
 
     @property
     def fps(self) -> float:
@@ -105,10 +110,12 @@ class Video:
         places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
             places.setdefault(index, []).append(place)
+        goes_on = 0 < min(places, default=0) - self._last_read <= FOLLOWS
+        # which decodes the first of them, if the size is not known yet
+        frames = self.frames(places, goes_on=goes_on)
         clip = torch.empty((len(indices), self.height, self.width, 3), dtype=torch.uint8)
         pixels = clip.numpy()  # whose copies take no threads from the decoder
-        goes_on = 0 < min(places, default=0) - self._last_read <= FOLLOWS
-        for index, frame in self.frames(places, goes_on=goes_on):
+        for index, frame in frames:
             for place in places[index]:
                 pixels[place] = frame
             del frame  # its memory is that of the next one, already paged in
@@ -128,12 +135,16 @@ class Video:
             An iterator over (index, frame), frame uint8 (H, W, C), RGB.
         """
         wanted = sorted(set(indices))
-        if self._reader is None:
-            raise ValueError(f"{self.path} is closed; open the Video again to read frames.")
+        reader = self._open_reader()
         for index in wanted[:1] + wanted[-1:]:
             if not 0 <= index < len(self):
                 raise IndexError(
                     f"Frame {index} of {self.path} is asked for; it has frames 0 to "
                     f"{len(self) - 1}."
                 )
-        return self._reader.frames(wanted, goes_on=goes_on)
+        return reader.frames(wanted, goes_on=goes_on)
+
+    def _open_reader(self) -> FrameReader:
+        if self._reader is None:
+            raise ValueError(f"{self.path} is closed; open the Video again to read frames.")
+        return self._reader

@@ -39,20 +39,6 @@ def decoders(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture
-def decoded(monkeypatch):
-    """Collect the index of every frame that comes out of a decoder."""
-    indices, original = [], FrameDecoder._numbered
-
-    def counting(self, frames):
-        for item in original(self, frames):
-            indices.append(item[0])
-            yield item
-
-    monkeypatch.setattr(FrameDecoder, "_numbered", counting)
-    return indices
-
-
 def full_decode(path):
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -116,6 +102,23 @@ def test_on_the_way_to_a_frame_only_what_it_needs_is_decoded(tmp_path, decoded):
         decoded.clear()
         assert videos.numbers_of(video.read([50, 54]).numpy()) == [50, 54]
         assert [index for index in decoded if index % 4] == [50, 54]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_an_mp4_file_is_opened_without_decoding(name, tmp_path, decoded):
+    options = {"g": "10", "bf": "0", "sc_threshold": "0"}
+    path = videos.write_video(tmp_path / name, 40, size=(64, 48), options=options)
+    first = [] if name == "a.mp4" else [0]
+    with Video(path) as video:
+        assert videos.numbers_of(video.read([23, 24]).numpy()) == [23, 24]
+        assert [i for i in decoded if i < 20] == first
+        assert (video.height, video.width) == (48, 64)
+        assert sorted(decoded) == [*first, *range(20, 25)]
+    decoded.clear()
+    with Video(path) as video:
+        assert (video.height, video.width) == (48, 64)
+        assert decoded == [0]
+    assert repr(video) == f"Video({str(path)!r}, 40 frames, 1.33 s)"
 
 
 def test_a_frame_that_was_passed_over_is_reached_by_another_seek(tmp_path, decoded):

@@ -2,6 +2,7 @@
 
 import logging
 import struct
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -220,6 +221,28 @@ def test_a_size_that_changes_midway_is_scaled_to_the_first(suffix, tmp_path):
         assert (video.width, video.height) == (64, 48)
         assert videos.numbers_of(video.read(range(50)).numpy()) == [*range(20), *range(30)]
         assert videos.numbers_of(video.read([40, 10]).numpy()) == [20, 10]
+
+
+def test_a_size_that_changes_within_an_mp4_is_scaled_to_the_first_whatever_is_read_first(tmp_path):
+    raw, path = tmp_path / "a.h264", tmp_path / "a.mp4"
+    for size in [(64, 48), (96, 80)]:
+        part = tmp_path / "part.h264"
+        videos.write_video(part, 20, size=size, options={"bf": "0", "g": "10"})
+        with raw.open("ab") as file:
+            file.write(part.read_bytes())
+    with av.open(str(raw)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        assert len(packets) == 40
+        for i, packet in enumerate(packets):
+            packet.pts = packet.dts = i
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            out.mux(packet)
+    for first in ([33], [5, 33], [5]):
+        with Video(path) as video:
+            assert videos.numbers_of(video.read(first).numpy()) == [i % 20 for i in first]
+            assert (video.width, video.height) == (64, 48)
+            assert videos.numbers_of(video.read([39, 4]).numpy()) == [19, 4]
 
 
 @pytest.mark.parametrize("skipped", [1, 7, 35])
