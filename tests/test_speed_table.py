@@ -133,8 +133,10 @@ def test_smaller_clips_are_of_models_that_are_measured():
     assert not clips.NOT_TRAINED.keys() & set(clips.NOT_TRAINED.values())
 
 
-def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsys):
+def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsys, monkeypatch):
     clips = importlib.import_module("_clips")
+    # Nothing is built here that a hundred collections would free.
+    monkeypatch.setattr(clips.gc, "collect", lambda: 0)
 
     def measure(library, name):
         if name == "s3d":
@@ -149,6 +151,24 @@ def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsy
     names = [name for _, name in rows]
     assert "r3d_18" in names
     assert "mvit_v1_b" not in names
+
+
+@pytest.mark.parametrize(
+    ("subject", "goals"),
+    [
+        (
+            "frames only, 8 of 900, keyframe every 30",
+            {"every": "at least 3", "decord": "at least 1"},
+        ),
+        ("frames only, 8 of 900, keyframe every 250", {"every": "", "decord": "at least 1"}),
+        ("frames only, 32 of 900, keyframe every 30", {"every": "", "decord": "at least 1"}),
+    ],
+)
+def test_reading_is_compared_with_the_fastest_and_where_sparse_with_decoding_all(subject, goals):
+    decoding = importlib.import_module("decoding")
+    seconds = {"": [1.0, 1.0], decoding.EVERYTHING: [9.0, 9.0], "decord": [2.0, 2.0]}
+    rows = {row.peer: row.goal for row in decoding._rows(subject, seconds, "1080p")}
+    assert rows == {decoding.EVERYTHING: goals["every"], "decord": goals["decord"]}
 
 
 def test_only_the_scripts_that_are_named_run_and_the_page_is_of_all(
@@ -166,11 +186,16 @@ def test_only_the_scripts_that_are_named_run_and_the_page_is_of_all(
         [measured.compare("load_clip", "8 of 900", "decord", [1.0], [2.0], at_most=1)], "decoding"
     )
     ran = []
-    monkeypatch.setattr(run, "run", lambda name: ran.append(name) or name != "loading")
-    monkeypatch.setattr("sys.argv", ["run.py", "startup", "loading"])
+
+    def script(name, options):
+        ran.append((name, *options))
+        return name != "loading"
+
+    monkeypatch.setattr(run, "run", script)
+    monkeypatch.setattr("sys.argv", ["run.py", "startup", "loading", "--rounds", "2"])
     with pytest.raises(SystemExit, match="failed: loading"):
         run.main()
-    assert ran == ["startup", "loading"]
+    assert ran == [("startup", "--rounds", "2"), ("loading", "--rounds", "2")]
     readme = (tmp_path / "README.md").read_text()
     assert "old" not in readme
     assert "| `load_clip` | at most 1 | 0.500 | yes |\n<!-- end of speed -->\nlast\n" in readme

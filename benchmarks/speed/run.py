@@ -1,9 +1,10 @@
 """The whole speed table with one command: every script in a fresh process, then the page.
 
-python benchmarks/speed/run.py [SCRIPT...]
+python benchmarks/speed/run.py [SCRIPT...] [--rounds N]
 
 With names of scripts, only those are measured again; the others keep their results and their date.
-`run.py page` writes the page alone. Reasons for missed goals are in `reasons.csv`.
+`run.py page` writes the page alone. `--rounds` is how often every script times each side, instead
+of its own number. Reasons for missed goals are in `reasons.csv`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from _measure import RESULTS, read, tell
@@ -27,8 +29,11 @@ def main() -> None:
     """Run the scripts that are asked for; write README.md, and the summary in the project's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scripts", nargs="*", choices=[*SCRIPTS, PAGE, []], metavar="SCRIPT")
-    chosen = parser.parse_args().scripts or SCRIPTS
-    failed = [name for name in SCRIPTS if name in chosen and not run(name)]
+    parser.add_argument("--rounds", type=int, help="times that each side is timed, in every script")
+    options = parser.parse_args()
+    chosen = options.scripts or SCRIPTS
+    more = [] if options.rounds is None else ["--rounds", str(options.rounds)]
+    failed = [name for name in SCRIPTS if name in chosen and not run(name, more)]
     results = {name: read(name) for name in SCRIPTS if (RESULTS / f"{name}.csv").is_file()}
     reasons = read_reasons(HERE / "reasons.csv")
     (HERE / "README.md").write_text(page(results, reasons), encoding="utf-8")
@@ -41,14 +46,14 @@ def main() -> None:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def run(name: str) -> bool:
-    """Run one script; whether it went well."""
+def run(name: str, options: Sequence[str]) -> bool:
+    """Run one script with these options; whether it went well."""
     tell(f"{name} ...")
     started = time.monotonic()
     paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(  # noqa: S603 -- a script of this folder
-        [sys.executable, str(HERE / f"{name}.py")], env=environment, check=False
+        [sys.executable, str(HERE / f"{name}.py"), *options], env=environment, check=False
     )
     tell(f"{name}: {time.monotonic() - started:.0f} s")
     return done.returncode == 0
