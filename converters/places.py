@@ -60,8 +60,11 @@ class LocalFolder:
         """See `Place.fetch`."""
         for needed in (self.path, self.path / filename):
             if not needed.exists():
+                best = self.path / "best"
+                run = f" The model of this run is 'local-dir:{best}'." if best.is_dir() else ""
                 raise FileNotFoundError(
                     f"'{needed}' does not exist; local-dir: takes a folder that zoo.save wrote."
+                    f"{run}"
                 )
         file = self.path / filename
         if not file.is_file():

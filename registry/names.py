@@ -16,6 +16,7 @@ __all__ = [
     "matches",
     "natural_key",
     "parse_name",
+    "said_here",
 ]
 
 LIFTING = ("framepool", "tsm", "i3d", "r2p1d", "divided", "joint", "factorised")
@@ -88,6 +89,22 @@ def natural_key(name: str) -> list[tuple[int, str]]:
         for part in re.split(r"(\d+)", name)
         if part
     ]
+
+
+_ELSEWHERE = {
+    "checkpoint_path": "checkpoint=FILE",
+    "features_only": "model.forward_intermediates(clip, indices)",
+    "global_pool": "num_classes=0 for pooled features, model.forward_features for unpooled ones",
+    "num_labels": "num_classes",
+    "out_indices": "model.forward_intermediates(clip, indices)",
+    "weights": "pretrained=True, or pretrained='TAG'",
+}
+"""Arguments of timm, torchvision and transformers that are said in another way here."""
+
+
+def said_here(given: str) -> str:
+    """A sentence that tells what is said here for a word of another library, or nothing."""
+    return f" Here this is {_ELSEWHERE[given]}." if given in _ELSEWHERE else ""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

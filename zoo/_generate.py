@@ -10,10 +10,15 @@ import csv
 import importlib
 import json
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 import registry
 from converters.cards import architecture_card, checkpoints_page, family_table, weights_table
@@ -151,7 +156,8 @@ def _counted(name: str) -> Architecture:
         if key not in known:
             with shapes_only():
                 model = entry.build(**arguments).eval()
-            known[key] = count_model(model)
+            with _passing_over():
+                known[key] = count_model(model)
         return dict(zip(("params", "gflops"), known[key], strict=True))
 
     proofs = _proofs()
@@ -164,6 +170,29 @@ def _counted(name: str) -> Architecture:
         for record in entry.architecture.weights
     )
     return replace(entry.architecture, weights=weights, **count(entry.defaults))
+
+
+_PASSED_OVER = frozenset(
+    (F.batch_norm, F.layer_norm, F.gelu, F.hardswish, F.hardtanh, F.relu, F.silu, torch.sigmoid)
+)
+"""Normalisation and activations: their result has the shape of their first argument."""
+
+
+class _passing_over(TorchFunctionMode):  # noqa: N801 -- used as `with torch.no_grad():` is
+    """While it is active, what counts for nothing and keeps its shape gives back what it got.
+
+    On the meta device torch works out the shape of such a result in Python, which takes longer
+    than all that is counted.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return args[0] if func in _PASSED_OVER else func(*args, **(kwargs or {}))
 
 
 if __name__ == "__main__":

@@ -200,7 +200,11 @@ def test_an_unknown_model_is_refused_with_a_proposal(find):
         rf"`zoo list` shows all {total}\.$",
     ):
         find("r2p1d18")
-    with pytest.raises(LookupError, match=r"^Unknown model 'q'\. `zoo list` shows all \d+\.$"):
+    with pytest.raises(
+        LookupError,
+        match=r"^Unknown model 'q'\. `zoo list` shows all \d+\. If this is an image model of timm, "
+        r"'i3d:q' makes a video model of it\.$",
+    ):
         find("q")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 import registry
+from converters.unfilled import shapes_only
 from registry import index
 from registry.records import (
     UNKNOWN,
@@ -20,6 +21,7 @@ from registry.records import (
     Weights,
 )
 from zoo import _generate
+from zoo.counting import count
 
 SAMPLING = Sampling(
     rule="dense",
@@ -189,6 +191,17 @@ def test_the_index_holds_every_family_in_natural_order(generated):
         "CHECKPOINTS",
     }
     assert all(item["params"] > 0 and item["gflops"] > 0 for item in written.values())
+
+
+@pytest.mark.parametrize("name", ["c2d_r50", "movinet_a0_stream", "mvit_v1_b"])
+def test_what_is_passed_over_while_counting_counts_for_nothing(name):
+    entry = registry.load(name)
+    with shapes_only():
+        model = entry.build(**entry.defaults).eval()
+    params, gflops = count(model)
+    with _generate._passing_over():
+        assert count(model) == (params, gflops)
+    assert gflops > 1
 
 
 @pytest.fixture

@@ -124,12 +124,15 @@ def _trained(
     }
     figures = {"top1": top1} if top5 is None else {"top1": top1, "top5": top5}
     tag = data.short.lower()
+    # "The models provided in this codebase are pre-trained on ImageNet-21K", says an author
+    # (facebookresearch/TimeSformer#23); what preceded HowTo100M neither README nor issue tells.
+    before = "" if data is _HOWTO100M else "ImageNet-21k (pictures), then "
     return Weights(
         tag=f"{tag}_{frames}" if data is _HOWTO100M and num_frames != "8" else tag,
         source=sources[0],
         mirrors=sources[1:],
         licence="CC-BY-NC-4.0",
-        data=data.name,
+        data=f"{before}{data.name}",
         num_classes=data.num_classes,
         labels=data.labels,
         sampling=replace(

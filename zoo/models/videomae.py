@@ -405,11 +405,13 @@ def _trained(
     top: tuple[float, ...],
     mapped: Mapping[str, float] | None = None,
     licence: str = "CC-BY-NC-4.0",
+    trained_on: str = "{}, first as a masked autoencoder, then with labels",
     note: str = "",
 ) -> Weights:
     """The record of a network that its authors fine-tuned on the data that the tag begins with.
 
-    `top` is top-1 and, where published, top-5; `mapped` top-1 on other sets.
+    `top` is top-1 and, where published, top-5; `mapped` top-1 on other sets. `trained_on` has a
+    place for the name of that data.
     """
     key = tag.partition("_")[0]
     data, dataset, num_classes, sampling, split = _DATA[key]
@@ -419,7 +421,7 @@ def _trained(
         tag=tag,
         source=sources[0],
         licence=licence,
-        data=data,
+        data=trained_on.format(data),
         num_classes=num_classes,
         labels=_LABELS.get(key),
         sampling=sampling,
@@ -451,6 +453,8 @@ def _v2(tag: str, filename: str, sha256: str, **facts: Any) -> Weights:
 _MAPPED = "its outputs mapped to these classes"
 _SHORT = "Pre-trained for 800 epochs and fine-tuned without repeated augmentation."
 _HALF = "Stored in half precision."
+_DISTILLED = "{}, distilled from the ViT-g"
+_HYBRID = "UnlabeledHybrid as a masked autoencoder, then {}"
 
 
 @register_model(
@@ -591,6 +595,7 @@ def videomae_h(**kwargs: Any) -> VideoMAE:
             "k710",
             "distill/vit_s_k710_dl_from_giant.pth",
             "24fb71687fa3",
+            trained_on=_DISTILLED,
             top=(77.6,),
             mapped={"kinetics400": 83.7, "kinetics600": 83.1},
         ),
@@ -610,6 +615,7 @@ def videomae_v2_s(**kwargs: Any) -> VideoMAE:
             "k710",
             "distill/vit_b_k710_dl_from_giant.pth",
             "8141a6955e07",
+            trained_on=_DISTILLED,
             top=(81.5,),
             mapped={"kinetics400": 86.6, "kinetics600": 85.9},
         ),
@@ -629,6 +635,7 @@ def videomae_v2_b(**kwargs: Any) -> VideoMAE:
             "k710",
             "mae-g/vit_g_hybrid_pt_1200e_k710_ft.pth",
             "4c1b3fb76612",
+            trained_on=_HYBRID,
             top=(83.8, 96.4),
             note=_HALF,
         ),
@@ -636,6 +643,7 @@ def videomae_v2_b(**kwargs: Any) -> VideoMAE:
             "ssv2",
             "mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
             "5a210a92f035",
+            trained_on=_HYBRID,
             top=(77.0, 95.9),
             note=_HALF,
         ),
