@@ -265,6 +265,16 @@ def same_clip_thrice(total, num_frames):
     return [middle_window(total, num_frames)] * 3
 
 
+def three_clips_with_a_gap(total, num_frames):
+    half = num_frames // 2
+    clips = three_clips(max(total - 9, 1), num_frames)
+    return [clamp([*clip[:half], *(i + 9 for i in clip[half:])], total) for clip in clips]
+
+
+def three_clips_of_pairs(total, num_frames):
+    return [[i // 2 * 2 for i in clip] for clip in three_clips(total, num_frames)]
+
+
 def clips_at_the_start(total, num_frames):
     return [clamp(range(k, k + num_frames), total) for k in range(3)]
 
@@ -318,6 +328,8 @@ WRONG = {
     jitter_in_tests: "random_in_evaluation",
     rate_not_used: "fps_ignored",
     same_clip_thrice: "clips_repeated",
+    three_clips_with_a_gap: "uneven",
+    three_clips_of_pairs: "duplicates",
     clips_at_the_start: "clips_one_sided",
     clips_of_floored_room: "clips_repeated",
 }

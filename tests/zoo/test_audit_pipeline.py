@@ -126,6 +126,14 @@ def test_frames_chosen_by_number_where_time_is_asked_for(timed):
     assert audit_pipeline(lambda path: zoo.load_clip(path, timed), timed).findings == ()
 
 
+def test_frames_in_step_with_the_rate_end_no_audit(timed):
+    def every_tenth(path):
+        return clip_of(path, timed.record, indices=lambda total, _: list(range(0, total, 10)))
+
+    report = audit_pipeline(every_tenth, timed)
+    assert report.names("error") == {"wrong_frame_count"}
+
+
 @pytest.mark.slow
 def test_flips_where_labels_name_a_side(nano):
     def flips(path):

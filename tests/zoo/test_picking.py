@@ -428,6 +428,25 @@ def test_motion_and_one_gflop_and_a_transformer():
     assert "gflops 1 -> 38.2: xclip_b32.k400" in answer.page()
 
 
+def test_a_way_out_is_told_once():
+    answer, ways = ways_out(motion="high", approach="2d_pool")
+    assert len(answer.ways_out) == len(ways) == 2
+    assert set(ways) == {("motion",), ("approach",)}
+
+
+def test_motion_is_told_where_nobody_gave_it():
+    assert "Wishes: motion medium (the default), gflops 10.\n" in ask(gflops=10).page()
+    assert "Wishes: motion high.\n" in ask(motion="high").page()
+
+
+def test_videos_count_only_where_they_are_trained_on():
+    kinetics = {
+        point.rule for plan in ask(labels="kinetics", videos=0).plans for point in plan.points
+    }
+    assert "few_videos" not in kinetics
+    assert "few_videos" in {p.rule for plan in ask(videos=9).plans for p in plan.points}
+
+
 def test_fifty_videos_from_scratch():
     answer, ways = ways_out(motion="high", videos=50, from_scratch=True)
     assert not answer.best

@@ -3,14 +3,13 @@
 import dataclasses
 import json
 import math
-import sys
+from functools import partial
 
 import pytest
 from fresh_python import fresh_python
 from PIL import Image
 
 import zoo
-from zoo import cli
 from zoo.picking import RULES, Wishes, pick, rules_table
 from zoo.picking.plot import FITS, MARK, PALE, draw_answer
 
@@ -21,17 +20,9 @@ def ask(**wishes):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, cache):
+def run(run_zoo, cache):
     """Run `zoo pick ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", "pick", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return exit_.value.code, *capsys.readouterr()
-
-    return call
+    return partial(run_zoo, "pick")
 
 
 # ---- the command ----

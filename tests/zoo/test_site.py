@@ -155,6 +155,12 @@ def test_a_plot_puts_each_point_where_its_figures_say():
     assert float(tick) == pytest.approx(between, abs=0.2)
 
 
+def test_a_short_axis_has_marks_at_1_2_and_5():
+    drawn = draw_plot([Point("a", "a", 0.9, 70), Point("b", "b", 11, 80)], title="", cost="G")
+    marks = re.findall(r'y="386" text-anchor="middle">([^<]+)<', drawn)
+    assert marks == ["1", "2", "5", "10"]
+
+
 def test_names_in_a_plot_do_not_cover_each_other():
     points = _points(*((2 + k % 3, 70 + k / 50) for k in range(300)))
     drawn = draw_plot(points, title="t", cost="c")
@@ -209,6 +215,34 @@ def test_a_list_of_files_cannot_reach_out_of_its_folder(tmp_path):
     (tmp_path / "s" / "videozoo-site.json").write_text(json.dumps(names))
     write_site(tmp_path / "s", {"index.html": "2"})
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_list_of_files_that_cannot_be_read_is_told(tmp_path):
+    write_site(tmp_path / "s", {"index.html": "1"})
+    (tmp_path / "s" / "videozoo-site.json").write_text("[")
+    with pytest.raises(FileExistsError, match=r"site.json' cannot be read .*; remove the folder"):
+        write_site(tmp_path / "s", {"index.html": "2"})
+    assert (tmp_path / "s" / "index.html").read_text() == "1"
+
+
+def test_what_costs_nobody_knows_is_in_no_plot():
+    (weights,) = registry.info("x3d_s.k400").weights
+    items = [
+        dataclasses.replace(
+            registry.info("x3d_s"),
+            name=name,
+            weights=(dataclasses.replace(weights, gflops=gflops),),
+        )
+        for name, gflops in (("one", 1.0), ("two", 2.0), ("unknown", None))
+    ]
+    index = site_files(items)["index.html"]
+    cost, params = re.findall(r"<svg.*?</svg>", index, flags=re.DOTALL)
+    assert [text in cost for text in ("one.k400", "two.k400", "unknown.k400")] == [
+        True,
+        True,
+        False,
+    ]
+    assert "unknown.k400" in params
 
 
 @pytest.mark.parametrize("fails", range(1, 6))
@@ -269,6 +303,8 @@ def index(browser, site):
     assert browser.log() == []
 
 
+CHOOSE = """const select = document.getElementById(arguments[0]); select.value = arguments[1];
+    select.dispatchEvent(new Event("input")); return select.value"""
 SHOWN = """return [...document.querySelectorAll("#zoo tbody tr")]
     .filter((row) => row.offsetHeight > 0).map((row) => row.cells[arguments[0]].innerText)"""
 
@@ -298,16 +334,36 @@ def test_a_click_on_a_header_sorts_by_it(index, keyboard):
     press()
     assert column(index, 6) == [f"{value:.2f}" for value in reversed(known)]
     assert sorted_by(index) == [[6, "descending"]]
-    index.click("#zoo thead th:nth-child(8) button")
-    figures = sorted(row.top1[0].value for row in ROWS if row.top1)
-    told = [text.split()[0] for text in column(index, 7)]
-    assert told[: len(figures)] == [f"{value:g}" for value in figures]
-    assert set(told[len(figures) :]) == {"–"}  # what is not known goes last ...
-    index.click("#zoo thead th:nth-child(8) button")
-    told = [text.split()[0] for text in column(index, 7)]
-    assert told[: len(figures)] == [f"{value:g}" for value in reversed(figures)]  # ... both ways
     index.click("#zoo thead th:nth-child(2) button")
     assert column(index, 1) == sorted(column(index, 1))
+
+
+def figures_on(dataset):
+    """By row the first figure on a data set, of the rows that have one."""
+    found = {row.name: [m.value for m in row.top1 if m.dataset == dataset] for row in ROWS}
+    return {name: values[0] for name, values in found.items() if values}
+
+
+@pytest.mark.slow
+def test_figures_of_different_data_are_never_sorted_together(index):
+    kinetics, something = figures_on("kinetics400"), figures_on("something_something_v2")
+    index.click("#zoo thead th:nth-child(8) button")
+    names = column(index, 0)
+    told = [kinetics[name] for name in names[: len(kinetics)]]
+    assert told == sorted(kinetics.values())
+    assert not set(names[len(kinetics) :]) & set(kinetics)  # what is not known goes last ...
+    index.click("#zoo thead th:nth-child(8) button")
+    names = column(index, 0)
+    told = [kinetics[name] for name in names[: len(kinetics)]]
+    assert told == sorted(kinetics.values(), reverse=True)  # ... both ways
+    # Another data set is chosen: its figures sort, though some of its rows have others too.
+    index.run(CHOOSE, "filter-datasets", "something_something_v2")
+    told = [something[name] for name in column(index, 0)]
+    assert told == sorted(something.values(), reverse=True)
+    assert sorted_by(index) == [[7, "descending"]]
+    index.click("#zoo thead th:nth-child(7) button")
+    index.run(CHOOSE, "filter-datasets", "")
+    assert column(index, 6) == [f"{value:.2f}" for value in sorted(row.gflops for row in ROWS)]
 
 
 @pytest.mark.slow
@@ -317,17 +373,15 @@ def test_filters_narrow_the_table_together(index):
     assert sorted(column(index, 0)) == sorted(wanted)
     assert index.run("return count.innerText") == f"{len(wanted)} of {len(ROWS)} shown"
     index.run('const f = document.getElementById("filter-text"); f.value = "";')
-    choose = """const select = document.getElementById(arguments[0]); select.value = arguments[1];
-        select.dispatchEvent(new Event("input")); return select.value"""
     assert (
-        index.run(choose, "filter-datasets", "something_something_v2") == "something_something_v2"
+        index.run(CHOOSE, "filter-datasets", "something_something_v2") == "something_something_v2"
     )
     on_ssv2 = {row for row in ROWS if "something_something_v2" in [m.dataset for m in row.top1]}
     assert set(column(index, 0)) == {row.name for row in on_ssv2}
-    assert index.run(choose, "filter-licence", "MIT") == "MIT"
-    assert index.run(choose, "filter-family", "tsm") == "tsm"
+    assert index.run(CHOOSE, "filter-licence", "MIT") == "MIT"
+    assert index.run(CHOOSE, "filter-family", "tsm") == "tsm"
     assert column(index, 0) == []
-    index.run(choose, "filter-family", "")
+    index.run(CHOOSE, "filter-family", "")
     assert set(column(index, 0)) == {
         row.name for row in on_ssv2 if str(row.weights.licence) == "MIT"
     }

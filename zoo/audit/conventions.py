@@ -105,7 +105,8 @@ def from_mmaction(transform: Callable[[int], Callable[[dict[str, Any]], Any]]) -
     def sampler(total: int, num_frames: int) -> Any:
         found = transform(num_frames)({"total_frames": total, "start_index": 0, "avg_fps": _FPS})
         indices = torch.as_tensor(found["frame_inds"])
-        return indices.reshape(-1, num_frames)
+        # What is no whole number of clips is left as it is, and found to be of a wrong length.
+        return indices if len(indices) % num_frames else indices.reshape(-1, num_frames)
 
     return sampler
 

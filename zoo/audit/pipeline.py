@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,10 +84,7 @@ class _Audit:
     recipe: Recipe
     folder: Path
     train: bool
-
-    def __post_init__(self) -> None:
-        """Begin with nothing found."""
-        self.found: list[Finding] = []
+    found: list[Finding] = field(default_factory=list)
 
     def run(self, labels: Sequence[str]) -> Iterator[Finding]:
         """All checks, in the order in which one needs the one before."""
@@ -248,7 +245,10 @@ class _Audit:
         if self.recipe.sampling.fps is None or self.train:
             return
         first, second = (self.numbers(self.clip(path), *response) for path in (slow, fast))
-        if max(abs(a - b) for a, b in zip(first, second, strict=True)) > 1:
+        if len(first) != len(second):
+            what = f"{len(first)} frames of three seconds at 30/s, {len(second)} at 60/s"
+            yield Finding("wrong_frame_count", what, slow.name)
+        elif max(abs(a - b) for a, b in zip(first, second, strict=True)) > 1:
             what = "the same three seconds at 60 frames a second give other moments"
             yield Finding("fps_ignored", what, f"{first} at 30/s, {second} at 60/s")
 

@@ -24,12 +24,7 @@ def check_window(draws: Sequence[Call], draw: Callable[[int], list[Call]]) -> It
     drawn = [item for item in draws if item.total == draws[-1].total]
     shown, t = str(drawn[0]), drawn[0].num_frames
     for item in drawn:
-        gaps = [after - before for before, after in pairwise(item.indices)]
-        if 0 in gaps:
-            yield Finding("duplicates", "a frame comes twice though there are enough", str(item))
-        if max(gaps) - min(gaps) > 1:
-            what = f"neighbours are {min(gaps)} to {max(gaps)} frames apart"
-            yield Finding("uneven", what, str(item))
+        yield from _spacing(item)
     span = max(item.indices[-1] - item.indices[0] for item in drawn)
     stride, rest = divmod(span, t - 1)
     if stride > 1 and not rest:
@@ -42,6 +37,17 @@ def check_window(draws: Sequence[Call], draw: Callable[[int], list[Call]]) -> It
     elif not 0.05 < places[0] < 0.95:
         what = "the window is always at the " + ("start" if places[0] < 0.5 else "end")
         yield Finding("one_end", what, shown)
+
+
+def _spacing(item: Call) -> Iterator[Finding]:
+    """Frames of each clip that come twice, or at changing distances."""
+    for clip in item.clips:
+        gaps = [after - before for before, after in pairwise(clip)]
+        if 0 in gaps:
+            yield Finding("duplicates", "a frame comes twice though there are enough", str(item))
+        if max(gaps) - min(gaps) > 1:
+            what = f"neighbours are {min(gaps)} to {max(gaps)} frames apart"
+            yield Finding("uneven", what, str(item))
 
 
 def _random_place(
@@ -80,6 +86,8 @@ def check_clips(good: Sequence[Call], *, random: bool) -> Iterator[Finding]:
         span = max(clip[-1] - clip[0] for clip in item.clips)
         if item.num_frames < 2 or item.total < span + 1 + 4 * count:
             continue
+        if not random:
+            yield from _spacing(item)
         if len(set(item.clips)) < count:
             what = f"{count - len(set(item.clips))} of {count} clips repeat another"
             yield Finding("clips_repeated", what, str(item))

@@ -11,7 +11,7 @@ __all__ = ["video_files"]
 
 
 def video_files(paths: list[Path]) -> tuple[list[Path], list[Path]]:
-    """The files named, and those in folders named; and the folders without any."""
+    """The files named, and those in folders named but hidden ones; and the folders without any."""
     files, broken = [], []
     for path in paths:
         if not path.is_dir():
@@ -20,7 +20,9 @@ def video_files(paths: list[Path]) -> tuple[list[Path], list[Path]]:
         inside = sorted(
             item
             for item in path.rglob("*")
-            if item.suffix.lower() in VIDEO_SUFFIXES and item.is_file()
+            if item.suffix.lower() in VIDEO_SUFFIXES
+            and item.is_file()
+            and not any(part.startswith(".") for part in item.relative_to(path).parts)
         )
         if not inside:
             say(f"error: the folder '{path}' holds no video files.")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +24,11 @@ def audit_(
         typer.Argument(help="module:function or file.py:function, of this folder or installed."),
     ],
     convention: Annotated[
-        str, typer.Option(help="How the sampler is called; indices is (frames, T) -> indices.")
+        str,
+        typer.Option(
+            help="How the sampler is called: indices is (frames, T) -> indices; or seconds, "
+            "tensors, seek, torchvision, pytorchvideo, mmaction, transformers."
+        ),
     ] = "indices",
     model: Annotated[
         str | None,
@@ -52,7 +58,14 @@ def audit_(
         from zoo.audit import audit_pipeline
         from zoo.factory import create
 
-        network = create(model)
+        _check_takes(
+            *(target, function, 1),
+            "a pipeline takes the path of a video; for a sampler, leave out --model",
+        )
+        with warnings.catch_warnings():
+            # That the weights of a tag were not loaded is what is wanted: the recipe is enough.
+            warnings.simplefilter("ignore", UserWarning)
+            network = create(model)
         labels = (network.record and network.record.labels) or ()
         report = audit_pipeline(function, network, train=train, labels=labels, name=target)
     else:
@@ -83,15 +96,37 @@ def _audit_sampler(
             f"Unknown convention {convention!r}. Known: {', '.join(CONVENTIONS)}."
             f"{did_you_mean(convention, tuple(CONVENTIONS))}"
         )
+    tested = _load(evaluation) if evaluation else None
+    if convention == "indices":
+        for name, called in ((target, function), (evaluation or "", tested)):
+            if called is not None:
+                _check_takes(
+                    *(name, called, 2),
+                    "a sampler takes the frames of a video and T; for a pipeline, add --model, and "
+                    "for another way of calling --convention",
+                )
     adapt = CONVENTIONS[convention]
     sampler = adapt(function)
-    beside = adapt(_load(evaluation)) if evaluation else None
+    beside = adapt(tested) if tested is not None else None
     lengths = {} if num_frames is None else {"lengths": (num_frames,)}
     report = audit_sampler(sampler, train=train, evaluation=beside, name=target, **lengths)
     if sheet is not None:
         shown = num_frames or 8
         draw_timelines(sampler, sheet, num_frames=shown, train=train, title=target)
     return report
+
+
+def _check_takes(target: str, function: Any, count: int, usage: str) -> None:
+    """Refuse what cannot be called with so many arguments, besides those for chance and rate."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # functions written in C may tell nothing
+        return
+    named = [word for word in ("seed", "rng", "generator", "fps") if word in signature.parameters]
+    try:
+        signature.bind(*[0] * count, **dict.fromkeys(named))
+    except TypeError:
+        raise ValueError(f"{target!r} takes {signature}; {usage}.") from None
 
 
 def _load(target: str) -> Any:
@@ -114,7 +149,7 @@ def _load(target: str) -> Any:
             raise LookupError(f"{place!r} has no {name!r}.{did_you_mean(part, public)}")
         found = getattr(found, part)
     if not callable(found):
-        raise ValueError(f"{target!r} is a {type(found).__name__}, and cannot be called.")
+        raise ValueError(f"{target!r} is of the type {type(found).__name__}, and cannot be called.")
     return found
 
 

@@ -101,8 +101,9 @@ class Answer:
 
     def page(self) -> str:
         """The answer in words, for a terminal or a page."""
-        given = self.wishes.given()
-        wishes = ", ".join(f"{name} {value}" for name, value in given.items()) or "none"
+        # Motion decides more than any other wish, so that it is told where nobody gave it.
+        given = {"motion": f"{self.wishes.motion} (the default)"} | self.wishes.given()
+        wishes = ", ".join(f"{name} {value}" for name, value in given.items())
         lines = [
             f"Wishes: {wishes}.",
             f"{len(self.fitting)} of {len(self.plans)} fulfil them all; {self._counts()}",

@@ -190,7 +190,8 @@ def _way(item: Candidate, wishes: Wishes) -> tuple[str, float | None]:
     if wishes.from_scratch:
         return "from scratch", forward * TRAINING_PASSES * SCRATCH_EPOCHS
     tuned = forward * TRAINING_PASSES * EPOCHS
-    if wishes.train_gpu_hours is None or tuned <= wishes.train_gpu_hours:
+    blind = item.start == "pictures" and "ignored" not in ORDERS[wishes.motion]
+    if wishes.train_gpu_hours is None or tuned <= wishes.train_gpu_hours or blind:
         return "fine-tune", tuned
     return "frozen features", forward
 
@@ -248,7 +249,8 @@ def _start(item: Candidate, wishes: Wishes) -> Sequence[Point]:
     if item.start == "nothing" and attends:
         reason = "attention that its authors do not train from random weights"
         found.append(Point("scratch_attention", POINTS["scratch_attention"], reason))
-    if videos is None or wishes.from_scratch or wishes.motion == "none":
+    trains = wishes.labels == "new" and not wishes.from_scratch
+    if videos is None or not trains or wishes.motion == "none":
         return found
     if item.start == "pictures" and videos < SOME_VIDEOS:
         points, reason = POINTS["pictures_only"], "its weights have seen no video"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,8 +58,10 @@ def relaxations(
             near += [plan for plan in failing if list(plan.fails) == ["latency_ms"]]
         return _by_wishes(wishes, near, latencies)
     fewest = min((len(plan.fails) for plan in failing), default=0)
+    asked = _by_asking_again(wishes, latencies)
+    told = {tuple(way.change) for way in asked}
     ways = _by_wishes(wishes, [plan for plan in failing if len(plan.fails) == fewest], latencies)
-    return _by_asking_again(wishes, latencies) + ways
+    return asked + [way for way in ways if tuple(way.change) not in told]
 
 
 def _by_asking_again(wishes: Wishes, latencies: Mapping[str, float]) -> list[Relaxation]:
@@ -107,14 +110,17 @@ def _by_wishes(
 
 def _relaxed(wishes: Wishes, plan: Plan, latencies: Mapping[str, float]) -> Relaxation:
     """What a model needs, and the model as it then would be used."""
-    needed = {wish: _rounded(value) for wish, value in plan.fails.items()}
-    asked: dict[str, Any] = {
-        wish: None if value == "any" and wish == "approach" else value
-        for wish, value in needed.items()
-    }
-    name = plan.candidate.name
-    again = rank(replace(wishes, **asked), latencies)
-    (buys,) = (other for other in again if other.candidate.name == name)
+    needed: dict[str, Any] = {}
+    buys = plan
+    # One wish relaxed may make another stricter: more videos take more hours to train on.
+    while buys.fails:
+        needed |= {wish: _rounded(value) for wish, value in buys.fails.items()}
+        asked: dict[str, Any] = {
+            wish: None if value == "any" and wish == "approach" else value
+            for wish, value in needed.items()
+        }
+        again = rank(replace(wishes, **asked), latencies)
+        (buys,) = (other for other in again if other.candidate.name == plan.candidate.name)
     change = {wish: (getattr(wishes, wish), value) for wish, value in needed.items()}
     return Relaxation(change=change, buys=buys)
 
@@ -133,6 +139,6 @@ def _rounded(needed: Any) -> Any:
     """A limit that lets the model in: three digits, rounded up."""
     if not isinstance(needed, float):
         return needed
-    step = 10.0 ** (len(f"{int(needed)}") - 3) if needed >= 1 else 0.001
-    up = -(-needed // step) * step
-    return round(up, 3)
+    digits = 2 - math.floor(math.log10(needed))
+    up = round(needed, digits)
+    return up if up >= needed else round(up + 10.0**-digits, digits)

@@ -151,8 +151,10 @@ RULES = (
         f"Fine-tuning is estimated as videos x {EPOCHS} epochs x {TRAINING_PASSES} passes x 2 "
         f"operations x GFLOPs at what the GPU sustains; from scratch as {SCRATCH_EPOCHS} epochs. "
         f"What is too long for fine-tuning may train a classifier on frozen features, which takes "
-        f"one pass.",
-        f"arithmetic; epochs and 20 x 10^12 operations a second are {_CHOICE} (--gpu-tflops)",
+        f"one pass; not so weights that saw only pictures, where motion is medium or high, since "
+        f"their layers over time have learned nothing.",
+        f"arithmetic; inflation repeats a picture's answer (docs/inflation.md); epochs and 20 x "
+        f"10^12 operations a second are {_CHOICE} (--gpu-tflops)",
     ),
     Rule(
         "frames",

@@ -25,7 +25,7 @@ _CHOICES = {
     "modality": ("rgb", "flow"),
     "approach": APPROACHES,
 }
-_ABOVE_ZERO = ("train_gpu_hours", "gflops", "latency_ms", "clip_seconds", "gpu_tflops")
+_ABOVE_ZERO = ("gpu_tflops", "train_gpu_hours", "gflops", "latency_ms", "clip_seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Wishes:
         """
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            if value is not None and value not in allowed:
+            if value not in allowed and not (value is None and name == "approach"):
                 raise ValueError(
                     f"{name} is one of {', '.join(allowed)}, not {value!r}."
                     f"{did_you_mean(str(value), allowed)}"
@@ -81,21 +81,25 @@ class Wishes:
         for name in _ABOVE_ZERO:
             value = getattr(self, name)
             numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (numeric and 0 < value < math.inf):
+            left_out = value is None and name != "gpu_tflops"
+            if not left_out and not (numeric and 0 < value < math.inf):
                 raise ValueError(f"{name} is a number above 0, not {value!r}.")
         for name, least in (("videos", 0), ("num_frames", 1)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise ValueError(f"{name} is a whole number of {least} or more, not {value!r}.")
+        if type(self.from_scratch) is not bool:
+            raise ValueError(f"from_scratch is True or False, not {self.from_scratch!r}.")
+        trains = self.from_scratch or self.videos or self.train_gpu_hours is not None
+        if self.labels == "kinetics" and trains:
+            raise ValueError(
+                "labels='kinetics' takes a model as it is; leave out videos, train_gpu_hours and "
+                "from_scratch, or give labels='new'."
+            )
         if self.train_gpu_hours is not None and self.videos is None:
             raise ValueError("train_gpu_hours needs videos: how many there are to train on.")
         if self.from_scratch and not self.videos:
             raise ValueError("from_scratch needs videos: how many there are to train on.")
-        if self.labels == "kinetics" and (self.from_scratch or self.videos):
-            raise ValueError(
-                "labels='kinetics' takes a model as it is; leave out videos and from_scratch, or "
-                "give labels='new'."
-            )
 
     def given(self) -> dict[str, Any]:
         """The wishes that differ from their defaults."""

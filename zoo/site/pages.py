@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
@@ -49,6 +50,8 @@ def _index(architectures: Sequence[Architecture], rows: Sequence[Row]) -> str:
     grouped = protocols(rows)
     datasets = {metric.dataset: dataset_text(metric.dataset) for row in rows for metric in row.top1}
     licences = {str(row.weights.licence) for row in rows if row.weights}
+    counts = Counter(dataset for row in rows for dataset in {m.dataset for m in row.top1})
+    ((yardstick, _),) = counts.most_common(1) or [("", 0)]
     return Template(_template("index.html")).substitute(
         num_models=len(architectures),
         num_weights=sum(row.weights is not None for row in rows),
@@ -56,6 +59,8 @@ def _index(architectures: Sequence[Architecture], rows: Sequence[Row]) -> str:
         datasets=_options(sorted(datasets.items(), key=lambda item: item[1])),
         licences=_options((name, name) for name in sorted(licences)),
         rows="\n".join(map(_table_row, rows)),
+        yardstick=escape(yardstick),
+        yardstick_text=escape(dataset_text(yardstick)),
         min_points=MIN_POINTS,
         protocols=_options((f"plot-{k}", _protocol_text(p)) for k, p in enumerate(grouped)),
         plots="\n".join(_figure(k, *item) for k, item in enumerate(grouped.items())),
@@ -104,12 +109,18 @@ def _count(value: float | None) -> str:
 def _figures(metrics: Sequence[Metric]) -> str:
     if not metrics:
         return _NONE
-    told = "".join(
-        f"<div>{metric.value:g} <small>{escape(dataset_text(metric.dataset))}, "
-        f"{escape(metric.split)}{', clips' if metric.level == 'clip' else ''}</small></div>"
-        for metric in metrics
+    return f"<td>{''.join(map(_top1, metrics))}</td>"
+
+
+def _top1(metric: Metric) -> str:
+    """One figure; the script sorts by those on one data set."""
+    clips = ", clips" if metric.level == "clip" else ""
+    where = f"{escape(dataset_text(metric.dataset))}, {escape(metric.split)}{clips}"
+    value = f"{metric.value:g}"
+    return (
+        f'<div data-on="{escape(metric.dataset)}" data-value="{value}">{value} '
+        f"<small>{where}</small></div>"
     )
-    return f'<td data-sort="{metrics[0].value:g}">{told}</td>'
 
 
 def _protocol_text(protocol: Protocol) -> str:
@@ -122,20 +133,22 @@ def _figure(number: int, protocol: Protocol, figures: Sequence[tuple[Row, float]
     text = _protocol_text(protocol)
     drawn = []
     for cost, label in ((_gflops, "GFLOPs a view"), (_params, "parameters, millions")):
-        points = [Point(row.name, row.page, cost(row), value) for row, value in figures]
-        drawn.append(draw_plot(points, title=f"top-1 against {label}: {text}", cost=label))
+        known = [(row, cost(row), value) for row, value in figures]
+        points = [Point(row.name, row.page, at, value) for row, at, value in known if at]
+        if points:
+            drawn.append(draw_plot(points, title=f"top-1 against {label}: {text}", cost=label))
     return (
         f'<figure id="plot-{number}"><figcaption>{escape(text)}</figcaption>'
         f'<div class="pair">{"".join(drawn)}</div></figure>'
     )
 
 
-def _gflops(row: Row) -> float:
-    return row.gflops or 0.01
+def _gflops(row: Row) -> float | None:
+    return row.gflops
 
 
-def _params(row: Row) -> float:
-    return (row.params or 10_000) / 1e6
+def _params(row: Row) -> float | None:
+    return row.params and row.params / 1e6
 
 
 def _page(architecture: Architecture) -> str:

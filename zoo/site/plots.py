@@ -52,7 +52,7 @@ def draw_plot(points: Sequence[Point], *, title: str, cost: str) -> str:
     it where there is room, and always as its tooltip.
 
     Args:
-        points: What to draw, two or more.
+        points: What to draw, one or more.
         title: What a screen reader calls it.
         cost: What is counted from left to right, with its unit.
 

@@ -66,9 +66,14 @@ def _files_of_site(folder: Path) -> set[str]:
         raise FileExistsError(
             f"'{folder}' holds files and is no site of the zoo; name a new or an empty folder."
         )
-    names = json.loads((folder / _LIST).read_text(encoding="utf-8"))
+    try:
+        names = json.loads((folder / _LIST).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileExistsError(
+            f"'{folder / _LIST}' cannot be read ({error}); remove the folder, or name another."
+        ) from error
     # The list may have been written by anybody, and its files are removed.
-    inside = [name for name in names if ".." not in Path(name).parts]
+    inside = [name for name in map(str, names) if ".." not in Path(name).parts]
     return {name for name in inside if not Path(name).is_absolute()}
 
 

@@ -13,9 +13,17 @@ const filters = {
   licence: document.getElementById("filter-licence"),
 };
 
+/** The figure on the chosen data set; figures on different ones are never compared. */
+function figureOf(cell) {
+  const dataset = filters.datasets.value || table.dataset.yardstick;
+  const told = [...cell.children].find((figure) => figure.dataset.on === dataset);
+  return told ? Number(told.dataset.value) : null;
+}
+
 /** What a cell is sorted by: a number, a text, or null for a cell that tells nothing. */
 function keyOf(row, column) {
   const cell = row.cells[column];
+  if ("figures" in headers[column].dataset) return figureOf(cell);
   const told = cell.dataset.sort;
   if (told === "") return null;
   return told === undefined ? cell.textContent : Number(told);
@@ -62,6 +70,12 @@ function applyFilters() {
 }
 
 for (const filter of Object.values(filters)) filter.addEventListener("input", applyFilters);
+filters.datasets.addEventListener("input", () => {
+  const column = headers.findIndex((header) => header.hasAttribute("aria-sort"));
+  if ("figures" in headers[column].dataset) {
+    sortBy(column, headers[column].getAttribute("aria-sort") === "descending");
+  }
+});
 document.getElementById("filters").addEventListener("submit", (event) => event.preventDefault());
 applyFilters();
 
