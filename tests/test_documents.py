@@ -64,11 +64,14 @@ SMALLER = (
     ('mirror hub "r2p1d_*"', "mirror hub r2p1d_nano"),
     ("zoo experiment motion  ", "zoo experiment motion --help"),
     # The other peers are no part of a plain installation.
-    ("zoo bench r2p1d_18 s3d --against torchvision", "zoo bench mc3_18 --against torchvision"),
+    ("zoo bench r2p1d_18 s3d --against", "zoo bench mc3_18 --rounds 1 --against"),
     ("zoo bench r2p1d_18 --against torchvision", "zoo bench test_r2p1d --rounds 1"),
     ("zoo bench 'x3d_*' --against pytorchvideo", "zoo bench test_x3d --rounds 1"),
     ("zoo bench videomae_b --against transformers", "zoo bench test_videomae --rounds 1"),
-    ("zoo bench i3d:resnet50", "zoo bench i3d:resnet18 --rounds 1"),
+    ("zoo bench i3d:resnet50", "zoo bench i3d:test_resnet --rounds 1"),
+    # Counting takes as long as a model has layers.
+    ("zoo flops tsm:resnet50", "zoo flops tsm:test_resnet"),
+    ("zoo flops timesformer_divided", "zoo flops test_timesformer_divided"),
 )
 """What would take minutes or the network, and what is run in its place."""
 

@@ -17,7 +17,7 @@ from converters.inflate import adapt_in_chans
 from converters.keymap import Problems
 from converters.layouts import Converted, convert_unsized
 from converters.places import Place
-from converters.unfilled import is_unfilled, unfilled
+from converters.unfilled import fill, is_unfilled, unfilled
 from registry.index import to_json
 from registry.names import LIFTING, ModelName, parse_name
 from registry.records import UNKNOWN, ImageSource, Preprocess, Weights
@@ -388,11 +388,11 @@ def _load(
     if problems:
         raise ValueError(f"The weights of {config.name!r} do not fit what is asked: {problems}.")
     state = _owned(state, expected)
-    model.load_state_dict(state, strict=False, assign=True)
+    fill(model, state)
     if is_unfilled(model):
         # What is still missing was listed as new: its first values are the builder's.
         model = build()
-        model.load_state_dict(state, strict=False, assign=True)
+        fill(model, state)
     return model, note.strip()
 
 

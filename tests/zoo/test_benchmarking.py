@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from torch import nn
 import registry
 import zoo
 from converters import disk
-from zoo import cli
 from zoo.benchmarking import machine, measuring, memory, peers, records, table, timing
 from zoo.benchmarking.measuring import Measurement, Setting, measure
 from zoo.benchmarking.timing import Spread
@@ -33,19 +33,9 @@ class Clock:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_zoo):
     """Run `zoo bench ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", "bench", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-        except SystemExit as exit_:
-            return exit_.code or 0, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return call
+    return partial(run_zoo, "bench")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from scrambling import scramble
 from videos import write_video
 
 import zoo
-from zoo import cli
 
 
 @pytest.fixture(scope="module")
@@ -26,51 +25,35 @@ def model_name(tmp_path_factory):
     return f"local-dir:{zoo.save(model, tmp_path_factory.mktemp('model') / 'm')}"
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `zoo ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return exit_.value.code, out, err
-
-    return call
-
-
-def test_list_is_one_name_a_line(run):
-    code, out, _ = run("list")
+def test_list_is_one_name_a_line(run_zoo):
+    code, out, _ = run_zoo("list")
     assert code == 0
     assert out.split() == zoo.list_models()
-    assert run("list", "r2p1d*")[1].split() == zoo.list_models("r2p1d*")
-    assert run("list", "--family", "i3d")[1].split() == ["i3d_r18"]
-    assert "r2p1d_18.k400" in run("list", "--pretrained")[1].split()
+    assert run_zoo("list", "r2p1d*")[1].split() == zoo.list_models("r2p1d*")
+    assert run_zoo("list", "--family", "i3d")[1].split() == ["i3d_r18"]
+    assert "r2p1d_18.k400" in run_zoo("list", "--pretrained")[1].split()
 
 
-def test_list_as_json(run):
-    rows = json.loads(run("list", "r2p1d_18", "--json")[1])
+def test_list_as_json(run_zoo):
+    rows = json.loads(run_zoo("list", "r2p1d_18", "--json")[1])
     assert rows[0]["name"] == "r2p1d_18"
     assert rows[0]["weights"] == ["k400", "in1k_inflated"]
     assert rows[0]["params"] == 31505325  # torchvision's count
 
 
-def test_list_without_a_match(run):
-    code, out, err = run("list", "resnext")
+def test_list_without_a_match(run_zoo):
+    code, out, err = run_zoo("list", "resnext")
     assert (code, out) == (1, "")
     assert "no model named like 'resnext'; the families are c3d, csn, framepool" in err
 
 
-def test_info_tells_what_the_record_holds(run):
-    code, out, _ = run("info", "r2p1d_18.k400")
+def test_info_tells_what_the_record_holds(run_zoo):
+    code, out, _ = run_zoo("info", "r2p1d_18.k400")
     assert code == 0
     for fact in ("31.51 M", "40.52", "67.463", "BSD-3-Clause", "91a641e6", "arxiv.org"):
         assert fact in out
     assert "in1k_inflated" not in out  # one tag was asked for
-    record = json.loads(run("info", "r2p1d_18", "--json")[1])
+    record = json.loads(run_zoo("info", "r2p1d_18", "--json")[1])
     assert [item["tag"] for item in record["weights"]] == ["k400", "in1k_inflated"]
 
 
@@ -84,26 +67,26 @@ def test_info_tells_what_the_record_holds(run):
         (("predict", "x.mp4", "--model", "i9d:resnet"), "Unknown scheme 'i9d:'"),
     ],
 )
-def test_unknown_names(run, arguments, sentence):
-    code, out, err = run(*arguments)
+def test_unknown_names(run_zoo, arguments, sentence):
+    code, out, err = run_zoo(*arguments)
     assert (code, out) == (1, "")
     assert err.startswith("zoo: error: ")
     assert err.count("\n") == 1
     assert sentence in err
 
 
-def test_a_command_line_that_cannot_be_understood_exits_with_2(run, model_name):
-    assert run("predict")[0] == 2
-    assert run("predict", "")[0] == 2
-    assert run("predict", "https://example.com/a.mp4")[0] == 2
-    assert run("predict", "x.mp4", "--clips", "²", "--model", model_name)[0] == 2
-    assert run("list", "--no-such-option")[0] == 2
-    assert run("predict", "x.mp4", "--clips", "many", "--model", model_name)[0] == 2
+def test_a_command_line_that_cannot_be_understood_exits_with_2(run_zoo, model_name):
+    assert run_zoo("predict")[0] == 2
+    assert run_zoo("predict", "")[0] == 2
+    assert run_zoo("predict", "https://example.com/a.mp4")[0] == 2
+    assert run_zoo("predict", "x.mp4", "--clips", "²", "--model", model_name)[0] == 2
+    assert run_zoo("list", "--no-such-option")[0] == 2
+    assert run_zoo("predict", "x.mp4", "--clips", "many", "--model", model_name)[0] == 2
 
 
-def test_predict_prints_labels_best_first(run, model_name, tmp_path):
+def test_predict_prints_labels_best_first(run_zoo, model_name, tmp_path):
     path = write_video(tmp_path / "v.mp4", 20)
-    code, out, err = run("predict", path, "--model", model_name, "--topk", 3)
+    code, out, err = run_zoo("predict", path, "--model", model_name, "--topk", 3)
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == str(path)
@@ -112,10 +95,10 @@ def test_predict_prints_labels_best_first(run, model_name, tmp_path):
     assert shares == sorted(shares, reverse=True)
 
 
-def test_predict_as_json_equals_the_library(run, model_name, tmp_path):
+def test_predict_as_json_equals_the_library(run_zoo, model_name, tmp_path):
     path = write_video(tmp_path / "v.mp4", 20)
     arguments = ("--model", model_name, "--clips", 2, "--crops", 3, "--json")
-    found = json.loads(run("predict", path, *arguments)[1])
+    found = json.loads(run_zoo("predict", path, *arguments)[1])
     wanted = zoo.predict(zoo.create(model_name), path, num_clips=2, num_crops=3)
     assert [item["index"] for item in found["predictions"]] == [item.index for item in wanted]
     assert found["predictions"][0]["probability"] == pytest.approx(wanted[0].probability, abs=1e-6)
@@ -123,55 +106,56 @@ def test_predict_as_json_equals_the_library(run, model_name, tmp_path):
     assert found["model"] == model_name
 
 
-def test_predict_with_weights_from_a_file(run, model_name, tmp_path):
+def test_predict_with_weights_from_a_file(run_zoo, model_name, tmp_path):
     path = write_video(tmp_path / "v.mp4", 20)
     model = zoo.create(model_name)
     torch.save(model.state_dict(), tmp_path / "w.pth")
     arguments = ("--model", "test_r2p1d", "--checkpoint", tmp_path / "w.pth", "--json")
-    found = json.loads(run("predict", path, *arguments)[1])
+    found = json.loads(run_zoo("predict", path, *arguments)[1])
     wanted = zoo.predict(model, path)
     assert [item["index"] for item in found["predictions"]] == [item.index for item in wanted]
 
 
-def test_a_folder_goes_on_after_a_broken_file(run, model_name, tmp_path):
+def test_a_folder_goes_on_after_a_broken_file(run_zoo, model_name, tmp_path):
     folder = tmp_path / "videos" / "deep"
     folder.mkdir(parents=True)
     write_video(folder / "a.mp4", 12)
     (folder / "b.mp4").write_bytes(b"this is no video")
     write_video(folder / "c.MP4", 12)
     (folder / "notes.txt").write_text("not a video, not tried")
-    code, out, err = run("predict", tmp_path / "videos", "--model", model_name, "--json")
+    (folder / "._a.mp4").write_bytes(b"what a Mac leaves beside a file, not tried")
+    code, out, err = run_zoo("predict", tmp_path / "videos", "--model", model_name, "--json")
     assert code == 1
     assert [json.loads(line)["video"][-5:] for line in out.splitlines()] == ["a.mp4", "c.MP4"]
     assert err.count("b.mp4") == 2  # its sentence, and the summary
     assert "2 of 3 were done; failed: " in err
 
 
-def test_an_empty_folder_and_a_missing_file(run, model_name, tmp_path):
+def test_an_empty_folder_and_a_missing_file(run_zoo, model_name, tmp_path):
     (tmp_path / "empty").mkdir()
-    code, _, err = run("predict", tmp_path / "empty", "--model", model_name)
+    code, _, err = run_zoo("predict", tmp_path / "empty", "--model", model_name)
     assert code == 1
     assert "holds no video files" in err
-    code, _, err = run("predict", tmp_path / "gone.mp4", "--model", model_name)
+    code, _, err = run_zoo("predict", tmp_path / "gone.mp4", "--model", model_name)
     assert code == 1
     assert "gone.mp4" in err
 
 
-def test_wrong_numbers_end_in_a_sentence(run, model_name, tmp_path):
+def test_wrong_numbers_end_in_a_sentence(run_zoo, model_name, tmp_path):
     path = write_video(tmp_path / "v.mp4", 12)
-    code, out, err = run("predict", path, "--model", model_name, "--topk", 99)
+    code, out, err = run_zoo("predict", path, "--model", model_name, "--topk", 99)
     assert (code, out) == (1, "")
     assert err == "zoo: error: topk must be between 1 and the 7 classes, not 99.\n"
     for option, value in (("--clips", 0), ("--crops", 2)):
-        code, out, err = run("predict", path, "--model", model_name, option, value)
+        code, out, err = run_zoo("predict", path, "--model", model_name, option, value)
         assert (code, out) == (2, "")
         assert f"{value}" in err
 
 
-def test_the_sheet_shows_the_sampled_frames_and_the_bars(run, model_name, tmp_path):
+def test_the_sheet_shows_the_sampled_frames_and_the_bars(run_zoo, model_name, tmp_path):
     path = write_video(tmp_path / "v.mp4", 30)
     sheet = tmp_path / "sheet.png"
-    code, _, err = run("predict", path, "--model", model_name, "--topk", 4, "--sheet", sheet)
+    code, _, err = run_zoo("predict", path, "--model", model_name, "--topk", 4, "--sheet", sheet)
     assert (code, err) == (0, "")
     pixels = np.asarray(Image.open(sheet))
     accent = (pixels == np.array(cli_accent())).all(axis=-1)
@@ -185,11 +169,11 @@ def test_the_sheet_shows_the_sampled_frames_and_the_bars(run, model_name, tmp_pa
     assert [width / widths[0] for width in widths] == pytest.approx(wanted, abs=0.01)
 
 
-def test_the_sheet_frames_what_the_model_saw(run, model_name, tmp_path):
+def test_the_sheet_frames_what_the_model_saw(run_zoo, model_name, tmp_path):
     # Five frames of 64 x 48, resized to 42 x 32, of which the model sees columns 5 to 37.
     path = write_video(tmp_path / "v.mp4", 8)
     sheet = tmp_path / "sheet.png"
-    run("predict", path, "--model", model_name, "--sheet", sheet)
+    run_zoo("predict", path, "--model", model_name, "--sheet", sheet)
     accent = (np.asarray(Image.open(sheet)) == np.array(cli_accent())).all(axis=-1)
     frames = accent[24 + 96 + 10]  # a row of pixels through the frames
     edges = np.flatnonzero(frames[1:] & ~frames[:-1]) + 1
@@ -198,11 +182,13 @@ def test_the_sheet_frames_what_the_model_saw(run, model_name, tmp_path):
     assert edges[:2] - 24 == pytest.approx([tile * 5 / 42, tile * 37 / 42], abs=3)
 
 
-def test_the_sheet_marks_the_frames_of_every_clip(run, model_name, tmp_path):
+def test_the_sheet_marks_the_frames_of_every_clip(run_zoo, model_name, tmp_path):
     path = write_video(tmp_path / "v.mp4", 90)
     marks = []
     for clips in (1, 3):
-        run("predict", path, "--model", model_name, "--clips", clips, "--sheet", tmp_path / "s.png")
+        run_zoo(
+            "predict", path, "--model", model_name, "--clips", clips, "--sheet", tmp_path / "s.png"
+        )
         line = (np.asarray(Image.open(tmp_path / "s.png"))[60:80] == cli_accent()).all(-1).any(0)
         marks.append(int((line[1:] & ~line[:-1]).sum()))
     assert marks[0] == 8
@@ -217,18 +203,18 @@ def cli_accent():
 
 @pytest.mark.parametrize("target", ["no/such/folder/x.png", "x.docx", "x.grib", "."])
 def test_a_sheet_that_cannot_be_written_is_refused_before_any_work(
-    run, model_name, tmp_path, target, monkeypatch
+    run_zoo, model_name, tmp_path, target, monkeypatch
 ):
     path = write_video(tmp_path / "v.mp4", 12)
     monkeypatch.setattr("zoo.prediction.predict", lambda *_, **__: pytest.fail("worked in vain"))
-    code, out, err = run("predict", path, "--model", model_name, "--sheet", tmp_path / target)
+    code, out, err = run_zoo("predict", path, "--model", model_name, "--sheet", tmp_path / target)
     assert (code, out) == (1, "")
     assert err.startswith("zoo: error: ")
 
 
-def test_a_sheet_of_several_videos_is_refused(run, model_name, tmp_path):
+def test_a_sheet_of_several_videos_is_refused(run_zoo, model_name, tmp_path):
     paths = [write_video(tmp_path / f"{name}.mp4", 12) for name in "ab"]
-    code, _, err = run("predict", *paths, "--model", model_name, "--sheet", tmp_path / "s.png")
+    code, _, err = run_zoo("predict", *paths, "--model", model_name, "--sheet", tmp_path / "s.png")
     assert code == 2
     assert "one video" in err
 
@@ -251,17 +237,19 @@ def test_a_warning_is_one_line_on_stderr():
     assert done.returncode == 1
 
 
-def test_a_bug_is_said_to_be_one_and_shows_no_traceback(run, monkeypatch):
+def test_a_bug_is_said_to_be_one_and_shows_no_traceback(run_zoo, monkeypatch):
     monkeypatch.setattr("zoo.factory.create", lambda *_, **__: {}["in_chans"])
-    code, out, err = run("predict", "x.mp4")
+    code, out, err = run_zoo("predict", "x.mp4")
     assert (code, out) == (1, "")
     assert err == "zoo: error: this is a bug of videozoo, please report it: KeyError: 'in_chans'\n"
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
-def test_a_package_that_is_not_installed_is_no_bug(run, model_name, monkeypatch, tmp_path, missing):
+def test_a_package_that_is_not_installed_is_no_bug(
+    run_zoo, model_name, monkeypatch, tmp_path, missing
+):
     monkeypatch.setattr("zoo.onnx.find_spec", lambda name: None if name == missing else object())
-    code, out, err = run("export", model_name, "--to", "onnx", "--out", tmp_path / "x.onnx")
+    code, out, err = run_zoo("export", model_name, "--to", "onnx", "--out", tmp_path / "x.onnx")
     assert (code, out) == (1, "")
     assert err == (
         "zoo: error: Writing ONNX needs the packages onnx and onnxscript; install them with "

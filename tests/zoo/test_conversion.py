@@ -1,7 +1,5 @@
 """Checkpoint files from layout to layout, through the command line as a user has it."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from scrambling import assert_close, random_clip, scramble
 import registry
 import zoo
 from converters import read_checkpoint, read_metadata
-from zoo import cli
 from zoo.conversion import recognise, targets
 
 SHAPE = (1, 3, 8, 56, 56)
@@ -29,18 +26,10 @@ def theirs(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run_zoo, monkeypatch, tmp_path):
     """Run `zoo ARGUMENTS` in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return exit_.value.code, *capsys.readouterr()
-
-    return call
+    return run_zoo
 
 
 def test_a_file_is_recognised_converted_and_written_back_bit_for_bit(run, theirs, tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from fresh_python import ROOT
@@ -16,7 +17,6 @@ from videos import write_video
 
 import registry
 import zoo
-from zoo import cli
 from zoo.datasets import open_dataset
 from zoo.evaluation import evaluate
 from zoo.evaluation.files import figures_text, write_report
@@ -28,19 +28,9 @@ FILES = ("report.json", "report.md", "predictions.csv", "clips.csv", "classes.cs
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_zoo):
     """Run `zoo evaluate ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", "evaluate", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return exit_.value.code, out, err
-
-    return call
+    return partial(run_zoo, "evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,12 @@ def test_a_tag_selects_the_recipe_without_loading():
     assert model.record.labels is None
 
 
+def test_the_folder_of_a_run_is_told_from_its_best_model(tmp_path):
+    (tmp_path / "best").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"The model of this run is 'local-dir:.*best'\."):
+        zoo.create(f"local-dir:{tmp_path}")
+
+
 def test_labels_of_ones_own(tmp_path, trained):
     names = ("wave", "clap", "nod")
     model = zoo.create("test_r2p1d", labels=names)
@@ -47,6 +53,11 @@ def test_labels_of_ones_own(tmp_path, trained):
         ("r2p1d_81", LookupError, r"Unknown model 'r2p1d_81'. Did you mean 'r2p1d_18'\?"),
         ("r2p1d_18.k40", LookupError, r"Unknown tag 'k40' for 'r2p1d_18'. .*mean 'k400'\?"),
         ("i4d:resnet50", ValueError, "Unknown scheme 'i4d:'"),
+        (
+            "resnet50",
+            LookupError,
+            "'resnet50'. .*image model of timm, 'i3d:resnet50' makes a video",
+        ),
         ("", ValueError, "A model name is text"),
         ("local-dir:/nowhere/at/all", FileNotFoundError, "takes a folder that zoo.save wrote"),
     ],
@@ -61,6 +72,8 @@ def test_wrong_names(name, kind, sentence):
     [
         ({"drop_rat": 0.1}, r"takes no argument 'drop_rat'. Allowed: .*mean 'drop_rate'\?"),
         ({"widths": (1, 2)}, "takes no argument 'widths'"),
+        ({"features_only": True}, r"Here this is model.forward_intermediates\(clip, indices\)\."),
+        ({"checkpoint_path": "x"}, "Here this is checkpoint=FILE."),
         ({"num_frames": 0}, "num_frames must be a whole number of 1 or more, not 0"),
         ({"num_classes": -1}, "num_classes must be a whole number of 0 or more"),
         ({"in_chans": 2.5}, "in_chans must be a whole number"),

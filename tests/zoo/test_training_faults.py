@@ -33,29 +33,13 @@ def whole(data, tmp_path_factory):
     return out
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run `zoo ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return exit_.value.code, out, err
-
-    return call
-
-
 SMALL = ("--from-scratch", "--epochs", 1, "--batch-size", 3, "--no-augment", "--cpu")
 
 
-def test_the_command_trains_and_says_where_the_best_is(data, tmp_path, command):
+def test_the_command_trains_and_says_where_the_best_is(data, tmp_path, run_zoo):
     root = data.items[0].path.parents[1]
     train_ = ("train", "test_r2p1d", "--data", root, "--val", f"folder:{root}", *SMALL)
-    code, out, err = command(*train_, "--out", tmp_path / "run", "--freeze", "stem", "--flip", 0.5)
+    code, out, err = run_zoo(*train_, "--out", tmp_path / "run", "--freeze", "stem", "--flip", 0.5)
     assert (code, out) == (0, f"{tmp_path / 'run' / 'best'}\n")
     assert "zoo: epoch 1 of 1: loss " in err
     assert "val_video_top1" in err
@@ -69,7 +53,7 @@ def test_the_command_trains_and_says_where_the_best_is(data, tmp_path, command):
     assert model.record.labels == ("a", "b", "c")
 
 
-def test_command_and_recipe_have_the_same_defaults(command):
+def test_command_and_recipe_have_the_same_defaults(run_zoo):
     from typer.main import get_command
 
     from zoo.training import PretrainRecipe, TrainRecipe
@@ -95,7 +79,7 @@ def test_command_and_recipe_have_the_same_defaults(command):
         (["--checkpoint", "nowhere.pt"], "error: No checkpoint file at 'nowhere.pt'"),
     ],
 )
-def test_a_wrong_command_is_one_sentence(data, tmp_path, command, change, sentence):
+def test_a_wrong_command_is_one_sentence(data, tmp_path, run_zoo, change, sentence):
     (tmp_path / "list.txt").write_text("a\nc\n")
     root = tmp_path / "videos"
     for item in data.items[::3]:
@@ -103,7 +87,7 @@ def test_a_wrong_command_is_one_sentence(data, tmp_path, command, change, senten
         path.parent.mkdir(parents=True)
         path.symlink_to(item.path)
     change = [str(tmp_path / "list.txt") if word == "LIST" else word for word in change]
-    code, out, err = command(
+    code, out, err = run_zoo(
         "train",
         "test_r2p1d",
         "--data",
@@ -284,6 +268,20 @@ def test_validation_on_what_is_trained_on_is_said(data, tmp_path, caplog):
     train_on, measured = (replace(data, items=data.items[part]) for part in (slice(6), slice(4, 9)))
     run(train_on, replace(PLAIN, epochs=1), tmp_path, val=measured)
     assert "2 of the 5 videos that are measured are trained on too" in caplog.text
+
+
+def test_what_was_found_is_said(data, tmp_path, caplog):
+    measured = replace(data, items=data.items[:4])
+    with caplog.at_level("INFO", "zoo.training"):
+        run(data, replace(PLAIN, epochs=1), tmp_path, val=measured)
+    assert "9 videos of 3 classes to train on, 4 to measure." in caplog.text
+
+
+def test_one_class_is_refused(data, tmp_path):
+    items = tuple(replace(item, label=0) for item in data.items)
+    lonely = replace(data, items=items, labels=("jump",))
+    with pytest.raises(ValueError, match="'tiny' has one class, 'jump', .* nothing to tell apart"):
+        run(lonely, PLAIN, tmp_path)
 
 
 def test_two_runs_do_not_share_a_folder(data, tmp_path):

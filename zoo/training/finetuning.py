@@ -162,6 +162,10 @@ def train(
             seed=recipe.seed,
         )
         state = find_state(out, facts, resume=resume)
+    logger.info(
+        "%d videos of %d classes to train on, %d to measure.",
+        *(len(data.items), len(data.labels), len(val.items) if val is not None else 0),
+    )
     task = Task(
         objective=Classification(model, recipe.label_smoothing),
         prepare=_mixer(augmentation, len(data.labels)),
@@ -192,6 +196,11 @@ def _check(
             f"{model.record.name!r} has {model.num_classes} classes and {data.name!r} has "
             f"{len(data.labels)}; give the model's name, or build it with "
             f"zoo.create(..., labels=data.labels)."
+        )
+    if len(data.labels) < 2:
+        raise ValueError(
+            f"{data.name!r} has one class, {data.labels[0]!r}, and there is nothing to tell apart; "
+            f"give the folder whose folders are the classes, with two of them or more."
         )
     for dataset in (data, val):
         if dataset is None:
