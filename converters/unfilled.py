@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["fill", "is_unfilled", "shapes_only", "unfilled"]
@@ -45,20 +46,45 @@ def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give a module the very tensors of a state dict for its own.
 
     It does what `load_state_dict(state, strict=False, assign=True)` does with tensors of the
-    module's own keys and shapes, and looks at nothing else, in a fifth of its time.
+    module's own keys and shapes, and looks at nothing else, in a fifth of its time; parameters
+    that are shared stay so. Where a part has its own way of loading, that one is taken.
 
     Args:
         module: Keeps what the state does not name.
         state: Tensors by the module's keys.
     """
-    for name, part in module.named_modules(remove_duplicate=False):
+    parts = dict(module.named_modules(remove_duplicate=False))
+    if not all(map(_loads_plainly, parts.values())):
+        module.load_state_dict(state, strict=False, assign=True)
+        return
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for name, part in parts.items():
         prefix = f"{name}." if name else ""
         for key, old in part._parameters.items():
-            if old is not None and (new := state.get(prefix + key)) is not None:
-                part._parameters[key] = nn.Parameter(new, requires_grad=old.requires_grad)
+            if old is None or prefix + key not in state:
+                continue
+            if old not in made:
+                new = nn.Parameter(state[prefix + key], requires_grad=old.requires_grad)
+                made |= {old: new, new: new}  # a part of two names is met twice
+            part._parameters[key] = made[old]
         for key in part._buffers:
-            if (new := state.get(prefix + key)) is not None:
-                part._buffers[key] = new
+            if (value := state.get(prefix + key)) is not None:
+                part._buffers[key] = value
+
+
+# BatchNorm's own way serves files from before 2018, which lack a counter.
+_PLAIN_WAYS = (nn.Module._load_from_state_dict, _NormBase._load_from_state_dict)
+
+
+def _loads_plainly(part: nn.Module) -> bool:
+    """Whether a module has no hook on loading, and takes parameters as any other does.
+
+    Recurrent layers note theirs a second time when they are set.
+    """
+    kind = type(part)
+    hooked = part._load_state_dict_pre_hooks or part._load_state_dict_post_hooks
+    own_setting = kind.__setattr__ is not nn.Module.__setattr__
+    return not (hooked or own_setting) and kind._load_from_state_dict in _PLAIN_WAYS
 
 
 def is_unfilled(module: nn.Module) -> bool:

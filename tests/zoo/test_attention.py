@@ -29,6 +29,7 @@ def _assert_same(fast, plain, *inputs):
 def mlp(monkeypatch):
     """An MLP that sees 4 of 15 tokens at a time."""
     monkeypatch.setattr("zoo.layers.attention._PIECE", 64)
+    monkeypatch.setattr("zoo.layers.attention._WHOLE", 128)
     torch.manual_seed(0)
     return Mlp(8, hidden_dim=16, out_dim=6)
 
@@ -42,6 +43,8 @@ def test_an_mlp_takes_tokens_in_pieces(mlp):
         found = mlp(x)
         assert seen == [4, 4, 4, 3]
         assert_close(found, mlp.fc2(F.gelu(linear(x))))
+        mlp(x[:1])
+    assert seen[4:] == [1]  # a batch of one, whole
     assert found.shape == (3, 5, 6)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scrambling import assert_close, random_clip
 from torch import nn
+from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
@@ -89,3 +90,35 @@ def test_autocast_is_heard():
     conv = copy.deepcopy(Conv3d(8, 16, 3))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert conv(torch.zeros(1, 8, 8, 16, 16)).dtype == torch.bfloat16
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
+def test_it_keeps_to_what_torchs_convolution_can_do(monkeypatch):
+    torch.manual_seed(0)
+    ours, plain = Conv3d(4, 8, 3, padding=1), nn.Conv3d(4, 8, 3, padding=1)
+    plain.load_state_dict(ours.state_dict())
+    clips = random_clip((3, 4, 4, 12, 12), seed=1)
+    with torch.no_grad():
+        assert_close(ours(clips[0]), plain(clips[0]), tolerance=1e-5)  # no batch
+        each = torch.vmap(lambda clip: ours(clip[None]))(clips)
+        assert_close(each[:, 0], plain(clips), tolerance=1e-5)
+        traced = torch.jit.trace(ours, clips, check_trace=False)
+        assert "mkldnn" not in str(traced.graph)
+        monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+        with profile() as seen:
+            ours(clips)
+        monkeypatch.undo()
+    assert not any("mkldnn" in event.key for event in seen.key_averages())
+    gradient = torch.func.grad(lambda weight: plain_sum(ours, weight, clips))(ours.weight)
+    assert_close(gradient, torch.func.grad(lambda w: plain_sum(plain, w, clips))(plain.weight))
+
+
+def plain_sum(conv, weight, clips):
+    return torch.func.functional_call(conv, {"weight": weight}, (clips,)).square().sum()
+
+
+def test_frozen_weights_need_no_no_grad_for_the_fast_way():
+    conv = Conv3d(8, 16, 1).requires_grad_(requires_grad=False)
+    with profile() as seen:
+        conv(torch.zeros(1, 8, 2, 16, 16))
+    assert "aten::slow_conv3d_forward" not in {event.key for event in seen.key_averages()}

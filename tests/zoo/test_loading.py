@@ -181,6 +181,7 @@ def test_filling_a_module_does_what_its_own_loading_does():
 
     filled, loaded = build(), build()
     state = {key: torch.ones(value.shape) for key, value in loaded.state_dict().items()}
+    state |= {f"2.shared.{key}": state[f"0.{key}"] for key in ("weight", "bias")}
     del state["1.bias"]
     fill(filled, state)
     loaded.load_state_dict(state, strict=False, assign=True)
@@ -194,3 +195,36 @@ def test_filling_a_module_does_what_its_own_loading_does():
             assert type(ours[key]) is type(value), key
             assert ours[key].requires_grad == value.requires_grad, key
             assert ours[key].data_ptr() == value.data_ptr(), key
+
+
+def _hooked():
+    layers = nn.Sequential(nn.Linear(2, 2))
+    layers[0].register_load_state_dict_pre_hook(
+        lambda _, state, prefix, *__: state.update({f"{prefix}bias": state[f"{prefix}bias"] * 2})
+    )
+    return layers
+
+
+@pytest.mark.parametrize("build", [lambda: nn.LSTM(3, 4), _hooked])
+def test_a_module_with_its_own_way_of_loading_is_filled_by_it(build):
+    torch.manual_seed(0)
+    with unfilled():
+        filled = build()
+    loaded = build()
+    state = {key: torch.randn(value.shape) for key, value in loaded.state_dict().items()}
+    fill(filled, dict(state))
+    assert not any(weight.is_meta for weight in getattr(filled, "_flat_weights", ()))
+    loaded.load_state_dict(dict(state))
+    clip = torch.randn(5, loaded[0].in_features if isinstance(loaded, nn.Sequential) else 3)
+    wanted, found = loaded(clip), filled(clip)
+    if isinstance(wanted, tuple):
+        wanted, found = wanted[0], found[0]
+    assert torch.equal(found, wanted)
+
+
+def test_parameters_that_are_shared_stay_so():
+    with unfilled():
+        layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        layers[1].weight = layers[0].weight
+    fill(layers, {key: torch.ones(value.shape) for key, value in layers.state_dict().items()})
+    assert layers[1].weight is layers[0].weight

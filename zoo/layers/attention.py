@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -10,9 +12,12 @@ from torch import Tensor, nn
 __all__ = ["Attention", "Mlp", "biased_attention", "channels_last_maps", "split_heads"]
 
 _PIECE = 2**21
-"""Numbers that the hidden layer of an MLP holds at once on a CPU: 8 MiB, which stay in its cache.
+"""Numbers that the hidden layer of an MLP holds at once on a CPU, if it is cut: 8 MiB, which stay
+in its cache."""
 
-Larger than 32 MiB they would be memory that the system maps and clears anew for every call."""
+_WHOLE = 2**23
+"""Numbers up to which it is not cut: 32 MiB. More would be memory that the system maps and clears
+anew for every call."""
 
 
 _LONG = 1024
@@ -68,11 +73,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D')."""
-        rows = max(1, _PIECE // self.fc1.out_features)
-        if self._sees_all(x) or x.numel() <= rows * x.shape[-1]:
+        numbers = x.numel() // x.shape[-1] * self.fc1.out_features
+        if self._sees_all(x) or numbers <= _WHOLE:
             return self.fc2(self.act(self.fc1(x)))
-        tokens = x.reshape(-1, x.shape[-1])
-        pieces = [tokens[start : start + rows] for start in range(0, len(tokens), rows)]
+        pieces = x.reshape(-1, x.shape[-1]).chunk(math.ceil(numbers / _PIECE))
         out = torch.cat([self.fc2(self.act(self.fc1(piece))) for piece in pieces])
         return out.reshape(*x.shape[:-1], -1)
 

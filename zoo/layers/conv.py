@@ -14,6 +14,9 @@ __all__ = ["Conv2Plus1D", "Conv3d", "InflatedConv3d", "TemporalPadding", "middle
 
 TemporalPadding: TypeAlias = Literal["replicate", "zeros"]
 
+_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+"""Whether torch was built with it."""
+
 FEW_PLACES = 256
 """Places of a small map; below, oneDNN spends more on sorting the weights than it saves."""
 
@@ -29,8 +32,7 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- the base class's name
         """Map (N, C, T, H, W) to (N, D, T', H', W')."""
-        # Graphs that are written down stay free of what suits this machine's memory.
-        if not input.is_cpu or torch.compiler.is_compiling():
+        if not self._has_onednn(input):
             return super().forward(input)
         input = input.contiguous(memory_format=torch.channels_last_3d)  # noqa: A001
         padding = self.padding
@@ -41,16 +43,27 @@ class Conv3d(nn.Conv3d):
         )
         return out
 
+    def _has_onednn(self, x: Tensor) -> bool:
+        """Whether oneDNN would run it, here and now, so that its memory formats matter."""
+        # Graphs that are written down stay free of what suits this machine's memory.
+        graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        return (
+            (x.is_cpu and self.weight.is_cpu and x.ndim == 5)
+            and not graph
+            and (_ONEDNN and bool(torch.backends.mkldnn.enabled))
+            and not torch._C._are_functorch_transforms_active()  # vmap knows no memory formats
+        )
+
     def _left_to_torch(self, x: Tensor) -> bool:
         """Whether torch chooses well itself, or must be asked: for gradients, autocast, modes."""
         sorted_already = self.weight.is_contiguous(memory_format=torch.channels_last_3d)
+        learns = x.requires_grad or any(p.requires_grad for p in self.parameters(recurse=False))
         return (
-            torch.is_grad_enabled()
+            (torch.is_grad_enabled() and learns)
             or x.dtype != torch.float32
             or self.weight.dtype != torch.float32
             or self.padding_mode != "zeros"
             or (x.shape[2:].numel() < FEW_PLACES and not sorted_already)
-            or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
             or torch.is_autocast_enabled("cpu")
             or is_in_torch_dispatch_mode()  # counters of operations know the public ones
         )

@@ -267,7 +267,8 @@ class TextClassifier(nn.Module):
     def class_features(self) -> Tensor:
         """The features of the names, (K, E); computed once as long as nothing they depend on moves.
 
-        With gradients, and in an exported graph, they are computed every time.
+        With gradients, and in an exported graph, they are computed every time. A change through
+        `.data` is counted nowhere: call `train` or `eval` after it, which forgets them.
         """
         parts = [*self.text.parameters(), self.class_tokens]
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -278,6 +279,11 @@ class TextClassifier(nn.Module):
         if self._known is None or self._known[0] != state:
             self._known = state, self._encoded()
         return self._known[1]
+
+    def train(self, mode: bool = True) -> TextClassifier:
+        """See torch; the features of the names are forgotten."""
+        self._known = None
+        return super().train(mode)
 
     def _encoded(self) -> Tensor:
         features: Tensor = self.text(self.class_tokens, self.class_ends)
