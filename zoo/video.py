@@ -44,14 +44,14 @@ class Video:
         table, file = read_table(self.path)
         self.times: Sequence[float] = table.times
         self.duration = table.duration
-        self._reader: FrameReader | None = FrameReader(self.path, table, file)
+        self._reader = FrameReader(self.path, table, file)
         self._last_read = -FOLLOWS
 
     def __len__(self) -> int:
         return len(self.times)
 
     def __repr__(self) -> str:
-        size = "" if self._reader is None else f" of {self.width}x{self.height}"
+        size = "" if self._reader.closed else f" of {self.width}x{self.height}"
         return f"Video({str(self.path)!r}, {len(self)} frames{size}, {self.duration:.2f} s)"
 
     def __enter__(self) -> Video:
@@ -66,10 +66,8 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Close the file; closing twice does nothing."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        """Close the file, also under iterators still in use; closing twice does nothing."""
+        self._reader.close()
 
     @property
     def num_frames(self) -> int:
@@ -79,12 +77,12 @@ class Video:
     @property
     def height(self) -> int:
         """Rows of a frame, after turning."""
-        return self._open_reader().size[0]
+        return self._reader.size[0]
 
     @property
     def width(self) -> int:
         """Columns of a frame, after turning."""
-        return self._open_reader().size[1]
+        return self._reader.size[1]
 
     @property
     def fps(self) -> float:
@@ -99,7 +97,8 @@ class Video:
         """Decode frames in the order asked for; duplicates are decoded once.
 
         From the second of several reads that follow one another, decoding goes on where the one
-        before ended; a read by itself decodes no frame beyond its own.
+        before ended, or at the first frame; any other read by itself decodes no frame beyond its
+        own.
 
         Args:
             indices: Frames from 0 to `len(video) - 1`.
@@ -127,6 +126,9 @@ class Video:
     ) -> Iterator[tuple[int, Tensor]]:
         """Decode frames one at a time, in ascending order, each once.
 
+        Until the iterator ends or is dropped, it has decoders of its own; others may be used, and
+        frames read, in between. After `close` it raises what a read does.
+
         Args:
             indices: Frames from 0 to `len(video) - 1`, in any order.
             goes_on: Whether the frames after these are read next: decoding is then begun.
@@ -135,16 +137,10 @@ class Video:
             An iterator over (index, frame), frame uint8 (H, W, C), RGB.
         """
         wanted = sorted(set(indices))
-        reader = self._open_reader()
         for index in wanted[:1] + wanted[-1:]:
             if not 0 <= index < len(self):
                 raise IndexError(
                     f"Frame {index} of {self.path} is asked for; it has frames 0 to "
                     f"{len(self) - 1}."
                 )
-        return reader.frames(wanted, goes_on=goes_on)
-
-    def _open_reader(self) -> FrameReader:
-        if self._reader is None:
-            raise ValueError(f"{self.path} is closed; open the Video again to read frames.")
-        return self._reader
+        return self._reader.frames(wanted, goes_on=goes_on)

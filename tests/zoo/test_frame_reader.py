@@ -2,6 +2,8 @@
 
 import random
 import threading
+from collections import Counter
+from itertools import islice, zip_longest
 
 import av
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 import videos
 
-from zoo import _frame_reader
+from zoo import _frame_decoder, _frame_reader
 from zoo._frame_decoder import FrameDecoder
 from zoo._frame_table import read_table
 from zoo.video import Video
@@ -114,6 +116,7 @@ def test_an_mp4_file_is_opened_without_decoding(name, tmp_path, decoded):
         assert [i for i in decoded if i < 20] == first
         assert (video.height, video.width) == (48, 64)
         assert sorted(decoded) == [*first, *range(20, 25)]
+    assert (video.height, video.width) == (48, 64)  # closed, and still known
     decoded.clear()
     with Video(path) as video:
         assert (video.height, video.width) == (48, 64)
@@ -151,13 +154,24 @@ def test_frames_far_apart_are_read_by_several_decoders_which_are_closed(
     tmp_path, decoded, monkeypatch
 ):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
-    opened, closed = [], []
+    opened, closed, several = [], [], threading.Event()
+    reading = _frame_reader._Pixels.frames
+
+    def waiting(self, *arguments, **options):
+        # whoever is first must not have read all before another thread has begun
+        if threading.current_thread() is not threading.main_thread():
+            assert several.wait(10)
+        return reading(self, *arguments, **options)
+
+    monkeypatch.setattr(_frame_reader._Pixels, "frames", waiting)
     for log, name in ((opened, "__init__"), (closed, "close")):
         original = getattr(FrameDecoder, name)
 
         def logging(self, *arguments, log=log, original=original):
             log.append((self, threading.current_thread()))
             original(self, *arguments)
+            if len(opened) > 1:
+                several.set()
 
         monkeypatch.setattr(FrameDecoder, name, logging)
     path = videos.write_video(tmp_path / "a.mp4", 128, options={"x264-params": X264})
@@ -181,16 +195,181 @@ def test_frames_far_apart_are_read_by_several_decoders_which_are_closed(
     assert {id(decoder) for decoder, _ in closed} == {id(decoder) for decoder, _ in opened}
 
 
+@pytest.fixture
+def spaced(tmp_path, monkeypatch):
+    """A path, its frames in one pass, and frames so far apart that several decoders read them."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    path = videos.write_video(tmp_path / "a.mp4", 128, options={"x264-params": X264})
+    return path, full_decode(path), list(range(2, 128, 9))
+
+
+DENSE = list(range(20, 100, 2))
+
+
+@pytest.fixture
+def files(monkeypatch):
+    """How many files were opened beside the first."""
+    count = Counter()
+
+    def opening(*arguments, original=_frame_decoder.open_file, **options):
+        count["opened"] += 1
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(_frame_decoder, "open_file", opening)
+    return count
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["far apart", "dense"])
+def test_frames_are_read_inside_an_iteration(dense, spaced):
+    path, expected, sparse = spaced
+    wanted = DENSE if dense else sparse
+    with Video(path) as video:
+        for _ in range(3):
+            seen = []
+            for index, frame in video.frames(wanted):
+                seen.append(index)
+                assert np.array_equal(frame, expected[index]), index
+                assert np.array_equal(video.read([index + 1])[0], expected[index + 1]), index
+            assert seen == wanted
+
+
+@pytest.mark.parametrize("second", ["far apart", "dense", "earlier"])
+@pytest.mark.parametrize("first", ["far apart", "dense"])
+def test_iterators_of_one_video_are_used_in_turns(first, second, spaced, decoded):
+    path, expected, sparse = spaced
+    wanted = {"far apart": sparse, "dense": DENSE, "earlier": list(range(16))}
+    one, other = wanted[first], wanted[second]
+    with Video(path) as video:
+        for _ in range(3):
+            both = zip_longest(video.frames(one), video.frames(other), fillvalue=(None, None))
+            seen = ([], [])
+            for items in both:
+                for (index, frame), indices in zip(items, seen, strict=True):
+                    if index is not None:
+                        indices.append(index)
+                        assert np.array_equal(frame, expected[index]), index
+            assert seen == (one, other)
+        # nobody had to go back for a frame that the other one had passed over
+        if first == second == "dense":
+            assert max(Counter(decoded).values()) <= 6
+
+
+def test_what_is_opened_for_many_iterators_is_closed_again(spaced, files):
+    path, expected, _ = spaced
+    with Video(path) as video:
+        iterators = [video.frames([i, i + 1]) for i in range(9)]
+        for offset in range(2):
+            for i, frames in enumerate(iterators):
+                index, frame = next(frames)
+                assert index == i + offset
+                assert np.array_equal(frame, expected[index])
+        assert files["opened"] == 8
+        assert all(next(frames, None) is None for frames in iterators)
+        assert len(video._reader._open) == _frame_reader.MOST_READERS
+        count = files["opened"]
+        assert np.array_equal(video.read(DENSE), expected[DENSE])
+        assert files["opened"] == count
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+@pytest.mark.parametrize("dense", [False, True], ids=["far apart", "dense"])
+def test_closing_ends_iterators_that_are_still_in_use(dense, taken, spaced, files, decoded):
+    path, expected, sparse = spaced
+    threads = threading.active_count()
+    for _ in range(4):
+        video = Video(path)
+        frames = video.frames(DENSE if dense else sparse)
+        for index, frame in islice(frames, taken):
+            assert np.array_equal(frame, expected[index])
+        opened = list(video._reader._open)
+        video.close()
+        # nothing goes on, and nothing is left open, though the iterator is still held
+        assert threading.active_count() == threads
+        assert all(pixels._decoder is None for pixels in opened)
+        before = (len(decoded), files["opened"])
+        with pytest.raises(ValueError, match=r"a\.mp4 is closed; open the Video again to read"):
+            next(frames)
+        assert list(frames) == []
+        assert (len(decoded), files["opened"]) == before
+        with pytest.raises(ValueError, match=r"a\.mp4 is closed; open the Video again to read"):
+            video.frames([1])
+
+
+def test_a_file_that_a_thread_opens_during_closing_is_closed(spaced, monkeypatch):
+    path, _, sparse = spaced
+    opening, closing, told = (threading.Event() for _ in range(3))
+    made = []
+    original = _frame_reader._Pixels.__init__
+
+    def slow(self, *arguments):
+        if threading.current_thread() is not threading.main_thread():
+            opening.set()
+            assert closing.wait(10)
+        original(self, *arguments)
+        made.append(self)
+
+    def read():
+        with pytest.raises(ValueError, match="is closed; open the Video again"):
+            next(frames)
+        told.set()
+
+    with Video(path) as video:
+        monkeypatch.setattr(_frame_reader._Pixels, "__init__", slow)
+        # the only decoder is taken, so every thread opens a file
+        held = video.frames(DENSE)
+        next(held)
+        frames = video.frames(sparse)
+        reading = threading.Thread(target=read)
+        reading.start()
+        assert opening.wait(10)
+        shutdown = _frame_reader.ThreadPoolExecutor.shutdown
+
+        def ending(self, *arguments, **options):
+            closing.set()
+            shutdown(self, *arguments, **options)
+
+        monkeypatch.setattr(_frame_reader.ThreadPoolExecutor, "shutdown", ending)
+    assert made
+    assert all(pixels._decoder is None for pixels in made)
+    reading.join()
+    assert told.is_set()
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["far apart", "dense"])
+def test_an_iterator_dropped_half_way_gives_its_decoders_back(dense, spaced, files):
+    path, expected, sparse = spaced
+    wanted = DENSE if dense else sparse
+    with Video(path) as video:
+        for taken in (1, 3, 7, 2):
+            frames = video.frames(wanted)
+            for index, frame in islice(frames, taken):
+                assert np.array_equal(frame, expected[index])
+            del frames
+            assert len(video._reader._idle) == len(video._reader._open)
+            assert np.array_equal(video.read(wanted), expected[wanted])
+            assert np.array_equal(video.read([wanted[taken] + 1])[0], expected[wanted[taken] + 1])
+        assert files["opened"] <= (0 if dense else _frame_reader.MOST_READERS - 1)
+
+
 def test_long_runs_are_not_kept_for_one_another(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    readers, original = set(), FrameDecoder._frame
+
+    def noting(self, index):
+        readers.add(threading.current_thread() is threading.main_thread())
+        return original(self, index)
+
+    monkeypatch.setattr(FrameDecoder, "_frame", noting)
     path = videos.write_video(
         tmp_path / "a.mp4", 120, options={"g": "24", "bf": "0", "sc_threshold": "0"}
     )
     with Video(path) as video:
-        for length, decoders in ((17, 1), (16, 2)):
+        assert video.height == 48
+        for length, alone in ((17, True), (16, False)):
+            readers.clear()
             wanted = [start + i for start in range(0, 120, 24) for i in range(length)]
             assert videos.numbers_of(video.read(wanted).numpy()) == wanted
-            assert len(video._reader._open) == decoders
+            assert readers == {alone}
 
 
 def test_a_frame_that_cannot_be_decoded_is_named_by_whoever_reads_it(tmp_path, monkeypatch):

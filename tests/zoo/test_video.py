@@ -174,7 +174,7 @@ def test_a_closed_video_leaves_no_decoder_for_the_garbage_collector(tmp_path):
     try:
         with Video(path) as video:
             video.read([20, 3])
-            decoder = weakref.ref(video._reader._open[0])
+            decoder = weakref.ref(next(iter(video._reader._open))._decoder)
         del video
         assert decoder() is None
     finally:
