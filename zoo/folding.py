@@ -35,7 +35,8 @@ class _Watch(TorchFunctionMode):
     """Notes what one pass does with tensors, each known by its id.
 
     Attributes:
-        reads: How often a tensor was read to make others; once more by a change in place.
+        reads: How often a tensor was read to make others, or given to a hook; once more by a change
+            in place.
         makers: The weights that alone made a tensor.
         norms: What each BatchNorm read last, by its running mean.
     """
@@ -74,12 +75,19 @@ class _Watch(TorchFunctionMode):
         if getattr(module, "eps", None) is None:  # else its weights are standardised on the way
             self.makers[id(output)] = id(module.weight)
 
+    def shown(self, _: nn.Module, *given: Any) -> None:
+        """A hook, before or after a module, where there are others that may keep what they get."""
+        tensors = _tensors(given)
+        self.kept += tensors
+        self.reads.update(map(id, tensors))
+
 
 def fold_batch_norms(model: VideoModel) -> int:
     """Put BatchNorms into the weights before them, in place.
 
-    One stays where its layer's output is read elsewhere too, where either of the two runs more
-    than once, is shared or hooked, and where the model cannot be run without values.
+    One stays where its layer's output is read elsewhere too or given to a hook, where either of
+    the two runs more than once or has several names, where it is hooked itself, and where the
+    model cannot be run without values.
 
     Args:
         model: In eval mode.
@@ -100,11 +108,13 @@ def _pairs(model: VideoModel) -> list[tuple[str, str]]:
     if not any(map(_is_known_norm, model.modules())):
         return []
     twin = without_values(model)
-    layers = {name: module for name, module in twin.named_modules() if _has_own_weights(module)}
+    names = Counter(id(module) for _, module in twin.named_modules(remove_duplicate=False))
+    alone = {name: module for name, module in twin.named_modules() if names[id(module)] == 1}
+    layers = {name: module for name, module in alone.items() if _has_own_weights(module)}
     for layer in layers.values():
         if layer.bias is None:  # one that would not pass an offset on is so found out
             layer.bias = nn.Parameter(layer.weight.new_empty(layer.weight.shape[0]))
-    norms = {name: module for name, module in twin.named_modules() if _is_known_norm(module)}
+    norms = {name: module for name, module in alone.items() if _is_known_norm(module)}
     levels = partial(twin.forward_intermediates, intermediates_only=True)  # else some run twice
     ways: tuple[Callable[[Tensor], Any], ...] = (twin, levels)
     found: list[tuple[str, str]] | None = None
@@ -124,10 +134,16 @@ def _pairs(model: VideoModel) -> list[tuple[str, str]]:
 def _watched(twin: nn.Module, way: Callable[[Tensor], Any], model: VideoModel) -> _Watch | None:
     """What one way through the model does, or None if it asks for values."""
     watch = _Watch()
+    modules = list(twin.modules())
+    framed = [module for module in modules if isinstance(module, _OVER_FRAMES)]
+    before = [module for module in modules if module._forward_pre_hooks]
+    after = [module for module in modules if module._forward_hooks]
+    # All come first, for the model's own hooks may put something else in the place of a tensor.
+    first: Any = {"prepend": True, "with_kwargs": True}
     hooks = [
-        module.register_forward_hook(watch.after_frames)
-        for module in twin.modules()
-        if isinstance(module, _OVER_FRAMES)
+        *(module.register_forward_hook(watch.after_frames, prepend=True) for module in framed),
+        *(module.register_forward_pre_hook(watch.shown, **first) for module in before),
+        *(module.register_forward_hook(watch.shown, **first) for module in after),
     ]
     like = next(twin.parameters())
     size = (model.num_frames, model.img_size, model.img_size)

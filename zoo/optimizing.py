@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.folding import fold_batch_norms
 from zoo.layers import StreamState
+from zoo.layers.conv import HAS_ONEDNN
 from zoo.models._base import VideoModel
 
 __all__ = ["OptimizedModel", "optimize"]
@@ -141,6 +143,9 @@ def optimize(model: Model, *, dtype: torch.dtype | None = None) -> Model:
     Returns:
         The copy, in eval mode, a model of the same class.
 
+    Warns:
+        UserWarning: It is to calculate in bfloat16 on a processor that has no such arithmetic.
+
     Raises:
         TypeError: It is no model of the zoo.
         ValueError: It is optimised already, or the dtype is unknown or not to be had here.
@@ -186,7 +191,20 @@ def _check(model: object, dtype: torch.dtype | None) -> None:
             "This processor has no float16 arithmetic; give dtype=torch.bfloat16, or move the "
             "model to an accelerator first."
         )
+    if dtype == torch.bfloat16 and device.type == "cpu" and not _bfloat16_on_cpu():
+        warnings.warn(
+            "This processor has no bfloat16 arithmetic, and calculates in float32 sooner; leave "
+            "the dtype out.",
+            stacklevel=3,
+        )
 
 
 def _half_on_cpu() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
+def _bfloat16_on_cpu() -> bool:
+    # oneDNN says yes to all that has AVX-512, and emulates bfloat16 in twice the time of float32.
+    if torch.cpu._is_avx512_supported() and not torch.cpu._is_avx512_bf16_supported():
+        return False
+    return HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import registry
 import zoo
 from zoo.cli import app
 from zoo.folding import fold_batch_norms
+from zoo.lifting.convolution import FrameConv3d, TemporalConv
 
 VIDEO = Path(__file__).parents[2] / "examples/clips/cup-right-to-left.mp4"
 NAMES = registry.list_models("test_*")
@@ -226,18 +229,123 @@ def test_a_batch_norm_stays_where_a_caller_or_another_axis_would_notice():
         assert fold_batch_norms(model.eval()) == 0
 
 
-def test_batch_norms_without_statistics_or_with_hooks_and_shared_layers_stay():
-    def plain(model, x):
-        return model.bn(model.conv(x))
+def _plain(model, x):
+    return model.bn(model.conv(x))
 
-    loose = _Tiny(plain)
+
+def test_batch_norms_without_statistics_or_with_hooks_and_computed_weights_stay():
+    loose = _Tiny(_plain)
     loose.bn = nn.BatchNorm3d(6, track_running_stats=False)
-    hooked = _Tiny(plain)
+    hooked = _Tiny(_plain)
     hooked.bn.register_forward_hook(lambda _, __, output: output * 2)
-    computed = _Tiny(plain)
+    computed = _Tiny(_plain)
     nn.utils.parametrizations.weight_norm(computed.conv)
     for model in (loose, hooked, computed):
         assert fold_batch_norms(model.eval()) == 0
+
+
+def _alias_norm(model):
+    model.outer = nn.Sequential(model.bn)
+    model.join = lambda model, x: model.outer(model.conv(x))
+
+
+def _alias_layer(model):
+    model.outer = nn.Sequential(model.conv)
+
+
+def _alias_both(model):
+    model.outer = nn.Sequential(model.conv, model.bn)
+    model.join = lambda model, x: model.outer(x)
+
+
+@pytest.mark.parametrize("alias", [_alias_norm, _alias_layer, _alias_both])
+def test_what_has_two_names_stays(alias):
+    torch.manual_seed(0)
+    model = _Tiny(_plain)
+    alias(model)
+    scramble(model, torch.zeros(4, 3, 4, 8, 8))
+    clip = random_clip((2, 3, 4, 8, 8), seed=1)
+    fast = zoo.optimize(model)
+    with torch.no_grad():
+        assert_close(fast(clip), model(clip), tolerance=1e-5)
+    assert _norms(fast) == 1
+
+
+def _keep_output(model, keep):
+    model.conv.register_forward_hook(lambda _, __, output: keep(output))
+
+
+def _keep_output_of_a_parent(model, keep):
+    model.outer = nn.Sequential(model.conv)
+    del model.conv
+    model.outer.register_forward_hook(lambda _, __, output: keep(output))
+    model.join = lambda model, x: model.bn(model.outer(x))
+
+
+def _keep_input_by_name(model, keep):
+    model.next = nn.Identity()
+    model.next.register_forward_pre_hook(
+        lambda _, __, given: keep(given["input"]), with_kwargs=True
+    )
+    model.join = lambda model, x: model.bn(model.next(input=model.conv(x)))
+
+
+@pytest.mark.parametrize("hook", [_keep_output, _keep_output_of_a_parent, _keep_input_by_name])
+def test_hooks_are_given_in_a_copy_what_they_are_given_in_the_model(hook):
+    torch.manual_seed(0)
+    seen = []
+    model = _Tiny(_plain)
+    hook(model, seen.append)
+    scramble(model, torch.zeros(4, 3, 4, 8, 8))
+    clip = random_clip((2, 3, 4, 8, 8), seed=1)
+    fast = zoo.optimize(model)
+    seen.clear()
+    with torch.no_grad():
+        assert_close(fast(clip), model(clip), tolerance=1e-5)
+    found, wanted = seen
+    assert_close(found, wanted, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("method", ["i3d", "r2p1d"])
+def test_a_hook_that_changes_what_a_lifted_layer_gives_is_no_part_of_its_weights(method):
+    model = zoo.create(f"{method}:resnet10t", num_frames=2, img_size=32)
+    scramble(model, torch.zeros(_shape(model, 4)))
+    layers = [m for m in model.modules() if isinstance(m, FrameConv3d | TemporalConv)]
+    layers[-1].register_forward_hook(lambda _, __, output: output * 2)
+    fast = zoo.optimize(model)
+    assert _norms(fast) == 1
+    clip = random_clip(_shape(model, 1), seed=1)
+    with torch.no_grad():
+        assert_close(fast(clip), model(clip), tolerance=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "layout"),
+    [
+        ("test_r3d", nn.Conv3d, torch.channels_last_3d),
+        ("i3d:resnet10t", FrameConv3d, torch.channels_last_3d),
+        ("framepool:resnet10t", nn.Conv2d, torch.channels_last),
+    ],
+)
+def test_kernels_lie_channels_last_in_the_copy_alone(name, kind, layout):
+    model = zoo.create(name)
+    fast = zoo.optimize(model)
+
+    def lying():
+        return [
+            [
+                module.weight.is_contiguous(memory_format=layout)
+                for module in network.modules()
+                if isinstance(module, kind)
+                and module.weight.shape[1] > 1 < module.weight[0, 0].numel()
+            ]
+            for network in (fast, model)
+        ]
+
+    ours, given = lying()
+    assert len(ours) == len(given) > 1
+    assert all(ours)
+    assert not any(given)
 
 
 def test_it_is_a_model_of_its_class_that_predicts_copies_and_pickles():
@@ -302,6 +410,38 @@ def test_float16_needs_a_processor_that_has_it(monkeypatch):
     monkeypatch.setattr("zoo.optimizing._half_on_cpu", lambda: False)
     with pytest.raises(ValueError, match="no float16 arithmetic; give dtype=torch.bfloat16"):
         zoo.optimize(zoo.create("test_r3d"), dtype=torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("built", "onednn", "avx512", "bf16", "warned"),
+    [
+        (True, True, True, True, False),
+        (True, True, False, False, False),  # an ARM processor that has it
+        (True, False, False, False, True),
+        (True, True, True, False, True),  # emulated
+        (False, None, False, False, True),  # torch without oneDNN, whose question is missing
+    ],
+)
+def test_bfloat16_is_warned_of_where_the_processor_has_none(
+    monkeypatch, built, onednn, avx512, bf16, warned
+):
+    monkeypatch.setattr("zoo.optimizing.HAS_ONEDNN", built)
+    asked = SimpleNamespace(_is_mkldnn_bf16_supported=lambda: onednn) if built else None
+    monkeypatch.setattr("torch.ops.mkldnn", asked)
+    monkeypatch.setattr("torch.cpu._is_avx512_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bf16)
+    model = zoo.create("test_r3d")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        fast = zoo.optimize(model, dtype=torch.bfloat16)
+    assert {p.dtype for p in fast.parameters()} == {torch.bfloat16}
+    said = "This processor has no bfloat16 arithmetic, and calculates in float32 sooner; leave the"
+    assert [str(note.message).startswith(said) for note in notes] == [True] * warned
+    assert {(note.category, note.filename) for note in notes} <= {(UserWarning, __file__)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        zoo.optimize(model)
+        zoo.optimize(model.to("meta"), dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])

@@ -10,11 +10,18 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from converters.inflate import Inflation, inflate_conv
 
-__all__ = ["Conv2Plus1D", "Conv3d", "InflatedConv3d", "TemporalPadding", "middle_channels"]
+__all__ = [
+    "HAS_ONEDNN",
+    "Conv2Plus1D",
+    "Conv3d",
+    "InflatedConv3d",
+    "TemporalPadding",
+    "middle_channels",
+]
 
 TemporalPadding: TypeAlias = Literal["replicate", "zeros"]
 
-_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 """Whether torch was built with it."""
 
 FEW_PLACES = 256
@@ -50,7 +57,7 @@ class Conv3d(nn.Conv3d):
         return (
             (x.is_cpu and self.weight.is_cpu and x.ndim == 5)
             and not graph
-            and (_ONEDNN and bool(torch.backends.mkldnn.enabled))
+            and (HAS_ONEDNN and bool(torch.backends.mkldnn.enabled))
             and not torch._C._are_functorch_transforms_active()  # vmap knows no memory formats
         )
 
