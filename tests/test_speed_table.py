@@ -32,8 +32,8 @@ def paged():
 
 def _models(measured, table, **goal):
     return [
-        measured.compare(table, "a", "timm", [2.0, 1.0], [4.0, 1.0], note="clip of 8", **goal),
-        measured.compare(table, "b", "hiera", [1.0, 1.0], [0.5, 1.0], **goal),
+        measured.compare(table, "x3d_s", "timm", [2.0, 1.0], [4.0, 1.0], note="clip of 8", **goal),
+        measured.compare(table, "hiera_b", "hiera", [1.0, 1.0], [0.5, 1.0], note="of 4", **goal),
     ]
 
 
@@ -79,9 +79,10 @@ def test_the_page_says_every_goal_and_every_miss_with_its_reason(measured, paged
     startup = [
         measured.compare("zoo list", "zoo list", "timm", [0.1], [4.0], at_most=0.05),
         measured.compare("import zoo", "import zoo", "timm", [0.2], [4.0], at_most=0.02),
+        measured.compare("import zoo", "import zoo", "pass", [0.4], [0.1], note="whole"),
     ]
     results = {"startup": (startup, FACTS), "forward": (rows, FACTS | {"date": "2026-02-03"})}
-    reasons = {("forward, float32", "b"): "it pools twice"}
+    reasons = {("forward, float32", "hiera_b"): "it pools twice"}
     text = paged.page(results, reasons)
     assert (
         "| `zoo list`, whole process | timm | at most 0.05 | 0.025; 100 ms and 4.00 s | met" in text
@@ -89,14 +90,20 @@ def test_the_page_says_every_goal_and_every_miss_with_its_reason(measured, paged
     assert (
         "| `import zoo` | timm | at most 0.02 | 0.050; 200 ms and 4.00 s | missed by 150%" in text
     )
-    assert "float32 forward, eval, each of 2 models" in text
-    assert "1 of 2 miss it: b (hiera) by 25%: it pools twice" in text
+    assert "| `import zoo` | pass | - | 0.25; 400 ms and 100 ms | whole | 2026-01-02 |" in text
+    assert "float32 forward, eval, each of 2 comparisons" in text
+    assert "1 of 2 miss it: hiera_b (hiera) by 25%: it pools twice" in text
     assert "float32 forward, eval: geometric mean | all | at least 1 | 1.06 (0.71 to 1.41)" in text
-    assert "| a | timm | clip of 8 | 1.50 s | 2.50 s | 1.50 (1.00 to 2.00) |" in text
+    mean = "float32 forward, eval: geometric mean of the 1"
+    assert f"| {mean} convolutional | all | - | 1.50 (1.00 to 2.00); 1.50 s and 2.50 s |" in text
+    assert f"| {mean} with attention | all | - | 0.75 (0.50 to 1.00); 1.00 s and 750 ms |" in text
+    assert text.count("x3d_s") == 1  # in the table of models alone
+    assert "| x3d_s | timm | clip of 8 | 1.50 s | 2.50 s | 1.50 (1.00 to 2.00) |" in text
     assert "Measured (startup): 2026-01-02, abacus" in text
     assert "Measured (forward): 2026-02-03" in text
     assert "| `load_clip` | | | not measured | | |" in text
     assert paged.unexplained(results, reasons) == ["import zoo: import zoo"]
+    assert "forward, float32: hiera_b" in paged.unexplained(results, {})
 
 
 def test_the_readme_shows_what_was_measured(measured, paged):
@@ -120,7 +127,7 @@ def test_the_summary_counts_what_keeps_to_each_goal(measured, paged):
     assert paged.summary({"forward": (rows, FACTS)}).splitlines()[2:] == [
         "| `zoo list`, whole process | at most 0.05 | 0.025 | yes |",
         "| float32 forward, eval | at least 1; mean at least 1.4 "
-        "| 0.75 to 1.50; mean 1.06 | 1 of 2; no |",
+        "| 0.75 to 1.50; mean 1.06 | 1 of 2 (6 more left out for their size); no |",
     ]
     with pytest.raises(ValueError, match="has no lines '<!-- speed"):
         paged.into_readme("# no marks", "")
@@ -128,6 +135,9 @@ def test_the_summary_counts_what_keeps_to_each_goal(measured, paged):
 
 def test_smaller_clips_are_of_models_that_are_measured():
     clips = importlib.import_module("_clips")
+    assert clips.number_left_out({"mvit_v1_b": "a", "s3d": "b"}) == 3
+    with_texts = {name for name in clips.PEERS["transformers"] if name.startswith("xclip")}
+    assert clips.NOTES.keys() == with_texts
     known = {name for recipes in clips.PEERS.values() for name in recipes}
     assert clips.FORWARD.keys() | clips.TRAINING.keys() | clips.NOT_TRAINED.keys() <= known
     assert not clips.NOT_TRAINED.keys() & set(clips.NOT_TRAINED.values())
@@ -169,6 +179,40 @@ def test_reading_is_compared_with_the_fastest_and_where_sparse_with_decoding_all
     seconds = {"": [1.0, 1.0], decoding.EVERYTHING: [9.0, 9.0], "decord": [2.0, 2.0]}
     rows = {row.peer: row.goal for row in decoding._rows(subject, seconds, "1080p")}
     assert rows == {decoding.EVERYTHING: goals["every"], "decord": goals["decord"]}
+
+
+def test_with_resizing_torchcodec_reads_as_was_fastest_and_pyav_is_left_out(monkeypatch):
+    decoding = importlib.import_module("decoding")
+    monkeypatch.setattr(decoding, "find_spec", lambda _: True)
+    readers = decoding._readers()
+    ways = [name for name in readers if name.startswith("torchcodec")]
+    assert [readers[way].keywords for way in ways[1:]] == [
+        {"threads": 0},
+        {"seek_mode": "approximate"},
+    ]
+    for fastest in ways:
+        seconds = {name: [3.0, 1.0, 3.0] for name in ("", *readers)} | {fastest: [2.0, 2.0, 9.0]}
+        assert decoding._worth_resizing(readers, seconds).keys() == {"decord", fastest}
+    monkeypatch.setattr(decoding, "find_spec", lambda _: None)
+    assert decoding._worth_resizing(decoding._readers(), {decoding.EVERYTHING: [1.0]}) == {}
+
+
+def test_a_leak_shows_above_what_the_process_held(monkeypatch):
+    windows = importlib.import_module("windows")
+    monkeypatch.setattr(windows, "MODEL", "test_framepool")
+    clip = FOLDER.parents[1] / "examples" / "clips" / "cup-right-to-left.mp4"
+    plain = windows._peaks(clip)
+    leak = 2**28
+    leaking = f"zoo.predict = lambda *_, **__: bytearray(b'x' * {leak})\n"
+    monkeypatch.setattr(windows, "CHILD", windows.CHILD.replace("def most", f"{leaking}def most"))
+    found = windows._peaks(clip)
+    assert plain[windows.WHOLE] > 2**24
+    if windows.ABOVE in plain:
+        assert plain[windows.ABOVE] < plain[windows.WHOLE] / 2
+        assert leak <= found[windows.ABOVE] < found[windows.WHOLE] - 2**26
+    row = windows._row(windows.WHOLE, [found], [plain], "an hour")
+    assert (row.ours, row.theirs) == (found[windows.WHOLE], plain[windows.WHOLE])
+    assert (row.goal, row.subject.rpartition(", ")[2]) == ("at most 1.1", windows.WHOLE)
 
 
 def test_only_the_scripts_that_are_named_run_and_the_page_is_of_all(

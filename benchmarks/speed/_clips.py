@@ -96,11 +96,20 @@ NOT_TRAINED = TOO_LARGE | {
 }
 """Likewise for training, where a step takes three times as long: one size of each kind of block."""
 
+_NAMES_ONCE = "; the names' features are kept by ours, the peer makes those of its 16 at every clip"
+NOTES = {"xclip_b16": _NAMES_ONCE, "xclip_b32": _NAMES_ONCE, "xclip_l14": _NAMES_ONCE}
+"""What else the row of a forward pass must say."""
+
 
 def left_out(models: Mapping[str, str]) -> str:
     """The note that tells which models a mean is without."""
     told = ", ".join(f"{name} (as {other})" for name, other in models.items())
     return f"without what is too large to measure in minutes and made of the same blocks: {told}"
+
+
+def number_left_out(models: Container[str]) -> int:
+    """How many comparisons are left out with these models."""
+    return sum(name in models for recipes in PEERS.values() for name in recipes)
 
 
 def measure_all(

@@ -65,7 +65,7 @@ class Row:
         theirs: Median of the peer's.
         unit: `s`, `bytes`, ...
         met: Whether the median of the ratios keeps to the goal; None without a goal.
-        note: Why it is missed, or what else a reader must know.
+        note: What else a reader must know; never why a goal is missed, see `reasons.csv`.
     """
 
     table: str
@@ -185,7 +185,12 @@ def _row(cells: dict[str, str]) -> Row:
 
 
 def geometric_row(
-    table: str, rows: Sequence[Row], *, at_least: float | None, note: str = ""
+    table: str,
+    rows: Sequence[Row],
+    *,
+    at_least: float | None,
+    note: str = "",
+    subject: str = GEOMETRIC_MEAN,
 ) -> Row:
     """The geometric mean over a table's models; those that two peers have count once for each.
 
@@ -196,6 +201,7 @@ def geometric_row(
         rows: Of this table and of others.
         at_least: Goal of the mean, or None.
         note: See `Row`.
+        subject: See `Row`.
     """
     chosen = [row for row in rows if row.table == table]
     spreads = [row.spread for row in chosen]
@@ -205,7 +211,7 @@ def geometric_row(
     )
     return Row(
         table=table,
-        subject=GEOMETRIC_MEAN,
+        subject=subject,
         peer="all",
         goal="" if at_least is None else f"at least {at_least:g}",
         kind=PEER_BY_OURS,

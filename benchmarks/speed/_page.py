@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _measure import GEOMETRIC_MEAN, OURS_BY_PEER, Row
+from _clips import NOT_TRAINED, TOO_LARGE, number_left_out
+from _measure import GEOMETRIC_MEAN, OURS_BY_PEER, Row, geometric_row
+
+import registry
 
 __all__ = [
     "MODELS",
@@ -43,6 +46,10 @@ MODELS = ("forward, float32", LAYOUT, "optimize, float32", "optimize, bfloat16")
 """Columns of the table of models; each is a table with a row for every model."""
 
 TRAINING = "training step, float32"
+CONVOLUTIONAL = {"csn", "resnet3d", "s3d", "slowfast", "video_resnet", "x3d"}
+"""Families without attention, whose mean is told beside that of the others."""
+
+ITSELF = "itself in float32"
 Results = Mapping[str, tuple[list[Row], dict[str, Any]]]
 """For each script its rows, and when and where they were measured."""
 
@@ -58,16 +65,26 @@ def page(results: Results, reasons: Mapping[tuple[str, str], str]) -> str:
         "Both sides are timed in turn within one process, with the threads that the machine gives "
         "them. A figure is the median of the rounds' ratios, behind it the smallest and the "
         "largest: ours by the peer's where a goal says `at most`, the peer's by ours where it says "
-        "`at least`.",
+        "`at least` or where there is none (`-`).",
         *_machines(results),
         "## Goals",
+        "What `create` returns has not read its weights: they are mapped from the file and read by "
+        "the first pass, so that its clock stops before the peer's work is done. The rows with the "
+        "first forward pass included have that work on both sides.",
         _goals(dated, reasons),
         "## Every model",
         "Speed-ups over the peer's own module on the same clip with the same weights. The peer "
         "gets its clip as torch makes it, which is how its users have it; the third column feeds "
-        "it the memory format that `load_clip` delivers.",
+        "it the memory format that `load_clip` delivers. One clip at a time, within "
+        "`torch.inference_mode`, behind a first pass that is not timed; the peer stays float32 in "
+        "the column of bfloat16. Some clips are smaller than the model's own, on both sides, so "
+        "that all of it is measured in half an hour: the clip is in the row. Where two peers have "
+        "a model it has two rows, and counts twice in the means.",
         _models([row for row, _ in dated]),
         "## Every training step",
+        "Forward, backward and plain SGD in float32, one clip at a time. Dropout and stochastic "
+        "depth are 0 on both sides, whatever a library builds its networks with: who drops a "
+        "branch does less work. More clips than above are smaller than the model's own.",
         _training([row for row, _ in dated]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -88,7 +105,7 @@ def summary(results: Results) -> str:
         cells = [
             [f"{mean}{goal}" for mean, goal in parts],
             [f"{mean}{_ends(found)}" for (mean, _), found in parts.items()],
-            [_kept(found) for found in parts.values()],
+            [_kept(found) + _large(table, found) for found in parts.values()],
         ]
         lines.append(f"| {' | '.join([title, *('; '.join(cell) for cell in cells)])} |")
     return "\n".join(lines)
@@ -106,6 +123,14 @@ def _ends(rows: Sequence[Row]) -> str:
 def _kept(rows: Sequence[Row]) -> str:
     kept = sum(bool(row.met) for row in rows)
     return f"{kept} of {len(rows)}" if len(rows) > 1 else ("yes" if kept else "no")
+
+
+def _large(table: str, rows: Sequence[Row]) -> str:
+    """How many comparisons of a table are left out, where the rows are one for each."""
+    left = {MODELS[0]: (TOO_LARGE, "size"), TRAINING: (NOT_TRAINED, "time")}.get(table)
+    if left is None or rows[0].subject == GEOMETRIC_MEAN:
+        return ""
+    return f" ({number_left_out(left[0])} more left out for their {left[1]})"
 
 
 def into_readme(text: str, table: str) -> str:
@@ -134,12 +159,12 @@ def read_reasons(path: Path) -> dict[tuple[str, str], str]:
 
 
 def unexplained(results: Results, reasons: Mapping[tuple[str, str], str]) -> list[str]:
-    """The rows that miss their goal and have neither a reason nor a note."""
+    """The rows that miss their goal and have no reason."""
     return [
         f"{row.table}: {row.subject}"
         for rows, _ in results.values()
         for row in rows
-        if row.met is False and not row.note and (row.table, row.subject) not in reasons
+        if row.met is False and (row.table, row.subject) not in reasons
     ]
 
 
@@ -162,22 +187,34 @@ def _goals(dated: Sequence[tuple[Row, str]], reasons: Mapping[tuple[str, str], s
     for table, title in TABLES.items():
         rows = [(row, date) for row, date in dated if row.table == table]
         averaged = any(row.subject == GEOMETRIC_MEAN for row, _ in rows)
-        single = [
-            (row, date)
-            for row, date in rows
-            if row.goal and (not averaged or row.peer in ("all", "itself in float32"))
-        ]
-        each = [row for row, _ in rows if averaged and row.goal and row.peer != "all"]
-        each = [row for row in each if row.peer != "itself in float32"]
-        if each:
+        single = [(row, date) for row, date in rows if not averaged or row.peer in ("all", ITSELF)]
+        each = [row for row, _ in rows if averaged and row.peer not in ("all", ITSELF)]
+        if each and each[0].goal:
             lines.append(_each(title, each, rows[0][1], reasons))
+        single += [(row, rows[0][1]) for row in _means_by_kind(table, each)]
         for row, date in single:
             what = title if row.subject in (table, title) else f"{title}: {row.subject}"
-            cells = (what, row.peer, row.goal, _figures(row), _verdict(row, reasons), date)
+            goal = row.goal or "-"
+            cells = (what, row.peer, goal, _figures(row), _verdict(row, reasons), date)
             lines.append(f"| {' | '.join(cells)} |")
         if not rows:
             lines.append(f"| {title} | | | not measured | | |")
     return "\n".join(lines)
+
+
+def _means_by_kind(table: str, rows: Sequence[Row]) -> list[Row]:
+    """The geometric means of the models without attention and of those with it."""
+    families = {row.subject: registry.load(row.subject).architecture.family for row in rows}
+    with_it = [row for row in rows if families[row.subject] not in CONVOLUTIONAL]
+    without = [row for row in rows if families[row.subject] in CONVOLUTIONAL]
+    parts = (("convolutional", without), ("with attention", with_it))
+    return [
+        geometric_row(
+            table, part, at_least=None, subject=f"{GEOMETRIC_MEAN} of the {len(part)} {name}"
+        )
+        for name, part in parts
+        if part
+    ]
 
 
 def _each(
@@ -193,12 +230,14 @@ def _each(
     figures = f"{min(medians):.2f} to {max(medians):.2f}"
     verdict = f"{len(missed)} of {len(rows)} miss it: {told}" if missed else "met"
     return (
-        f"| {title}, each of {len(rows)} models | its peers | {rows[0].goal} | {figures} | "
+        f"| {title}, each of {len(rows)} comparisons | its peers | {rows[0].goal} | {figures} | "
         f"{verdict} | {date} |"
     )
 
 
 def _verdict(row: Row, reasons: Mapping[tuple[str, str], str]) -> str:
+    if row.met is None:
+        return row.note
     said = "met" if row.met else f"missed by {missed_by(row):.0%}"
     note = f" ({row.note})" if row.note else ""
     return f"{said}{note}{'' if row.met else _why(row.table, row.subject, reasons)}"

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _clips import FORWARD, TOO_LARGE, left_out, measure_all
+from _clips import FORWARD, NOTES, TOO_LARGE, left_out, measure_all
 from _measure import Row, compare, geometric_row, parse, tell, write
 from torch import Tensor
 
@@ -69,12 +69,14 @@ def measure(library: str, name: str, *, rounds: int) -> list[Row]:
     sides["peer"] = theirs
     if library != "transformers":  # which takes the frames first, and so a copy in any case
         sides[LAYOUT] = Side(peer.module, peer.prepare(clip))
+        sides[LAYOUT].forward()  # as the others are warm by now
     times = interleave([side.forward for side in sides.values()], rounds=rounds, warm_up=0)
     seconds = dict(zip(sides, times, strict=True))
     _, _, t, h, w = clip.shape
     rows = []
     for table, error in errors.items():
         note = f"clip of {t} x {h} x {w}; logits differ by {error:.0e} of the largest"
+        note += NOTES.get(name, "")
         goal = 1.0 if table == PLAIN else None
         row = compare(table, name, library, seconds[table], seconds["peer"], at_least=goal)
         equal = error <= TOLERANCE or table == BFLOAT16

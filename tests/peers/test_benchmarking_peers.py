@@ -10,8 +10,8 @@ from scrambling import assert_close, random_clip, scramble
 import registry
 import zoo
 from converters import export
-from zoo.benchmarking import peers
-from zoo.benchmarking.measuring import Setting, measure
+from zoo.benchmarking import measuring, peers
+from zoo.benchmarking.measuring import Setting, Side, create_pair, measure
 
 pytestmark = pytest.mark.peer
 # pytorchvideo's MViT looks at values as it is built, which on the device `meta` there are none of;
@@ -59,6 +59,28 @@ def test_logits_are_equal_at_other_clips_too(library, name, sizes):
         given = ours(shown)
         assert (given - ours(hidden)).abs().max() > 0.01 * given.abs().max()
         assert_close(given, peer(shown))
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "sizes"),
+    [
+        ("torchvision", "swin3d_t", {"num_frames": 2}),
+        ("torchvision", "mvit_v2_s", {}),
+        ("pytorchvideo", "x3d_xs", {}),
+        ("pytorchvideo", "slowfast_r50", {"img_size": 224}),
+    ],
+)
+def test_a_step_of_training_drops_nothing_on_either_side(library, name, sizes):
+    model, peer = create_pair(name, library, **sizes)
+    clip = measuring.random_clip(model, batch_size=1)
+    for module, inputs in ((model, [clip]), (peer.module, peer.prepare(clip.contiguous()))):
+        side = Side(module, inputs)
+        side.stepper()
+        with torch.no_grad():
+            torch.manual_seed(0)
+            first = side._logits()
+            torch.manual_seed(1)
+            assert_close(side._logits(), first)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from converters import disk
 from zoo.benchmarking import machine, measuring, memory, peers, records, table, timing
 from zoo.benchmarking.measuring import Measurement, Setting, measure
 from zoo.benchmarking.timing import Spread
+from zoo.layers import DropPath
 
 NAME = "test_r2p1d"
 # Ours takes 2 s in each round, the peer 1, 4 and 8.
@@ -94,6 +95,18 @@ def test_calls_take_turns_and_every_second_round_goes_backwards(monkeypatch):
     assert timing.interleave([call("d", 1)], rounds=1, warm_up=0) == [[1 + 10]]
     with pytest.raises(ValueError, match="rounds=0 is given; give at least 1"):
         timing.interleave([], rounds=0)
+
+
+def test_to_free_a_result_is_not_timed(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "perf_counter", clock)
+
+    class Costly:
+        def __del__(self):
+            clock.now += 100
+
+    assert timing.interleave([Costly, Costly], rounds=2) == [[0, 0], [0, 0]]
+    assert clock.now == 600
 
 
 def test_ratios_are_of_the_same_round_and_their_mean_is_geometric():
@@ -183,6 +196,24 @@ def test_a_step_trains(monkeypatch):
     assert model.training
     assert not any(torch.equal(before[key], value) for key, value in model.named_parameters())
     assert all(value.grad is None for value in model.parameters())
+
+
+def test_a_step_drops_nothing_whatever_a_library_builds():
+    class StochasticDepth(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = 1.0
+
+    class SomeDropPath(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop_prob = 1.0
+
+    kinds = (nn.Dropout(1), nn.Dropout3d(1), DropPath(0.9), StochasticDepth(), SomeDropPath())
+    module = nn.Sequential(nn.Conv3d(1, 1, 1), *kinds, nn.Flatten())
+    measuring.Side(module, [torch.ones(1, 1, 2, 1, 1)]).stepper()
+    assert [vars(item).get("p", 0.0) for item in kinds] == [0.0, 0.0, 0.0, 0.0, 0.0]
+    assert (kinds[2].rate, kinds[4].drop_prob) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", [NAME, "r2p1d:resnet10t", "framepool_nano.motion"])
@@ -277,14 +308,24 @@ def test_the_command_measures_each_name_and_keeps_it(run):
 
 
 def test_json_holds_what_is_kept(run, twin, fixed_times):
-    code, out, _ = run(NAME, "--against", "torchvision", "--rounds", 3, "--threads", 1, "--json")
+    code, out, _ = run(NAME, "--against", "torchvision", "--rounds", 3, "--json")
     assert code == 0
     data = json.loads(out)
     assert data["measurements"] == records.read()
     assert data["geometric_mean"] == 2.0
     (row,) = data["measurements"]
     assert row["versions"].keys() == {"Python", "torch", "torchvision"}
-    assert row["threads"] == 1
+    assert row["threads"] == torch.get_num_threads()
+
+
+def test_what_other_threads_take_does_not_become_the_latency_of_a_model(run, twin, fixed_times):
+    assert run(NAME, "--rounds", 3)[0] == 0
+    kept = records.read()
+    assert len(kept) == 1
+    code, out, _ = run(NAME, "--rounds", 3, "--threads", 1, "--json")
+    assert code == 0
+    assert json.loads(out)["measurements"][0]["threads"] == 1
+    assert records.read() == kept
 
 
 def test_several_models_get_a_geometric_mean(run, twin, monkeypatch):

@@ -134,12 +134,12 @@ def test_a_fault_of_one_process_is_told_once(tmp_path, launch):
     options = ("--batch-size", 1, "--on-error", "raise", "--save-steps", 1)
     code, _, err = launch("test_videomae", tmp_path / "videos", out, *options)
     assert code == 1
-    said = [line for line in err.splitlines() if line.startswith("zoo: ")]
+    said = [line for line in err.splitlines() if line.startswith("zoo: error: ")]
     assert len(said) == 1
     assert said[0].startswith("zoo: error: The video 'b/1.mp4' cannot be read in step ")
     code, _, err = launch("test_videomae", tmp_path / "videos", out, *options)
     assert code == 1
-    said = [line for line in err.splitlines() if line.startswith("zoo: ")]
+    said = [line for line in err.splitlines() if line.startswith("zoo: error: ")]
     assert len(said) == 1
     assert "is not empty; give a new folder, or --resume" in said[0]
     skipped = tmp_path / "skipped"

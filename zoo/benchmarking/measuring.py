@@ -21,6 +21,7 @@ from zoo.benchmarking.peers import (
     Peer,
     beside,
     check_library,
+    drop_nothing,
     find_recipe,
     logits_of,
 )
@@ -172,8 +173,11 @@ class Side:
         return logits
 
     def stepper(self) -> Callable[[], None]:
-        """A step of training with plain SGD, for a module that it puts into training mode."""
-        self.module.train()
+        """A step of training with plain SGD, for a module that it puts into training mode.
+
+        Nothing is dropped: a branch that is left out is work that only one of the sides has.
+        """
+        drop_nothing(self.module.train())
         sgd = torch.optim.SGD(self.module.parameters(), lr=_LEARNING_RATE)
 
         def step() -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Recipe",
     "beside",
     "check_library",
+    "drop_nothing",
     "find_recipe",
     "logits_of",
 ]
@@ -101,6 +102,20 @@ def logits_of(output: Any) -> Tensor:
             output = getattr(output, name)
     assert isinstance(output, Tensor)
     return output
+
+
+def drop_nothing(module: nn.Module) -> None:
+    """Set every rate of dropout and of stochastic depth to 0, in ours and in any library's module.
+
+    The libraries build some networks with the rates that their authors trained with, and ours
+    with none: who drops a branch for the only clip of a batch does less work.
+    """
+    for part in module.modules():
+        kind = type(part).__name__
+        if not kind.endswith(("Dropout", "Dropout2d", "Dropout3d", "DropPath", "StochasticDepth")):
+            continue
+        (rate,) = part.__dict__.keys() & {"p", "drop_prob", "rate"}
+        setattr(part, rate, 0.0)
 
 
 def check_library(library: str) -> None:

@@ -52,7 +52,10 @@ def bench_(
     batch_size: Annotated[int, typer.Option(min=1, help="Clips at once.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each side is timed.")] = 10,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; torch's choice if left out.")
+        int | None,
+        typer.Option(
+            min=1, help="Threads to compute with, not kept; torch's choice, kept, if left out."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
     as_json: Annotated[
@@ -61,7 +64,8 @@ def bench_(
 ) -> None:
     """Measure latency, memory and, beside another library, the ratio and whether logits agree.
 
-    Weights are random where the name brings none. What is measured is kept for `zoo pick`.
+    Weights are random where the name brings none. What is measured is kept for `zoo pick`, unless
+    `--threads` is given: models run with torch's own number.
     """
     from zoo.benchmarking import measuring, records, table
 
@@ -86,7 +90,8 @@ def bench_(
     if said := table.summary(done):
         say(said)
     try:
-        records.append(rows)
+        if threads is None:
+            records.append(rows)
     except OSError as error:  # a table that is shown is worth more than one that is kept
         say(f"warning: {sentence(error)}")
     if failed:
