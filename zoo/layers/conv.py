@@ -64,9 +64,8 @@ class Conv3d(nn.Conv3d):
     def _left_to_torch(self, x: Tensor) -> bool:
         """Whether torch chooses well itself, or must be asked: for gradients, autocast, modes."""
         sorted_already = self.weight.is_contiguous(memory_format=torch.channels_last_3d)
-        learns = x.requires_grad or any(p.requires_grad for p in self.parameters(recurse=False))
         return (
-            (torch.is_grad_enabled() and learns)
+            (torch.is_grad_enabled() and self._learns(x))
             or x.dtype != torch.float32
             or self.weight.dtype != torch.float32
             or self.padding_mode != "zeros"
@@ -74,6 +73,10 @@ class Conv3d(nn.Conv3d):
             or torch.is_autocast_enabled("cpu")
             or is_in_torch_dispatch_mode()  # counters of operations know the public ones
         )
+
+    def _learns(self, x: Tensor) -> bool:
+        weights = (self.weight,) if self.bias is None else (self.weight, self.bias)
+        return any(tensor.requires_grad for tensor in (x, *weights))
 
 
 def middle_channels(in_chans: int, out_chans: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -138,7 +139,7 @@ def _call_without_values(func: Callable[..., Any], args: tuple[Any, ...], kwargs
         if isinstance(y, Tensor) and y.dtype == x.dtype:
             if y.shape == x.shape:
                 return _empty(x, x.shape)
-            return _empty(x, torch.broadcast_shapes(x.shape, y.shape))  # type: ignore[no-untyped-call]
+            return _empty(x, np.broadcast_shapes(x.shape, y.shape))
     return func(*args, **kwargs)
 
 
