@@ -1,14 +1,18 @@
 """The faster forms of attention and its MLP against the plain formulas, values and gradients."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from scrambling import assert_close, scramble
+from torch import nn
 
 import zoo
 from zoo.layers import Mlp, biased_attention, channels_last_maps, split_heads
 from zoo.models import hiera, vjepa2
+from zoo.models._clip_text import QuickMlp
 
 
 def _gradients(function, *inputs):
@@ -60,6 +64,49 @@ def test_an_mlp_is_called_once_where_pieces_would_show(mlp, reason, monkeypatch)
     with torch.set_grad_enabled(reason == "gradients"):
         mlp(torch.randn(3, 5, 8))
     assert seen == [(3, 5, 16)]
+
+
+def _mlp_with_tanh():
+    mlp = Mlp(8, hidden_dim=32)
+    mlp.act = nn.GELU("tanh")
+    return mlp
+
+
+@pytest.mark.parametrize(
+    ("kind", "formula"),
+    [
+        (partial(Mlp, 8, hidden_dim=32), F.gelu),
+        (_mlp_with_tanh, partial(F.gelu, approximate="tanh")),
+        (partial(QuickMlp, 8), lambda x: x * torch.sigmoid(1.702 * x)),
+    ],
+)
+def test_activations_stay_in_the_memory_of_the_hidden_layer(kind, formula):
+    torch.manual_seed(0)
+    mlp, hidden = kind(), []
+    first, second = mlp.fc1.forward, mlp.fc2.forward
+
+    def keep(out):
+        hidden.append(out)
+        return out
+
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        wanted = second(formula(first(x)))
+        mlp.fc1.forward = lambda x: keep(first(x))
+        mlp.fc2.forward = lambda x: second(keep(x))
+        assert_close(mlp(x), wanted, tolerance=1e-6)
+    assert hidden[0].data_ptr() == hidden[1].data_ptr()
+
+
+def test_what_the_first_layer_only_passes_on_is_left_alone():
+    mlp = Mlp(8, hidden_dim=8)
+    mlp.fc1 = nn.Identity()
+    mlp.fc1.out_features = 8
+    x = torch.randn(2, 5, 8)
+    before = x.clone()
+    with torch.no_grad():
+        assert_close(mlp(x), mlp.fc2(F.gelu(before)), tolerance=1e-6)
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("length", [5, 6])

@@ -183,7 +183,7 @@ def test_views_and_work_in_place_make_nothing():
     assert count_layers(model, (1, 4, 2)).activations["float32"].sum_bytes == 0
 
 
-@pytest.mark.parametrize("name", ["test_timesformer_divided", "test_videomae"])
+@pytest.mark.parametrize("name", ["test_mvit_v1", "test_mvit_v2", "test_swin3d"])
 def test_the_peak_is_what_torch_allocates(name):
     model = zoo.create(name)
     clip = torch.randn(1, 3, model.num_frames, model.img_size, model.img_size)

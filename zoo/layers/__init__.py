@@ -11,6 +11,7 @@ from zoo.layers.classifier import make_classifier
 from zoo.layers.conv import Conv2Plus1D, Conv3d, InflatedConv3d, TemporalPadding, middle_channels
 from zoo.layers.drop_path import DropPath
 from zoo.layers.frame_pool import AttentionFramePool, FramePooling, make_frame_pool
+from zoo.layers.patches import PatchConv2d, PatchConv3d
 from zoo.layers.same_padding import pad_space, same_padding
 from zoo.layers.squeeze_excite import SqueezeExcite, divisible
 from zoo.layers.streaming import (
@@ -31,6 +32,8 @@ __all__ = [
     "FramePooling",
     "InflatedConv3d",
     "Mlp",
+    "PatchConv2d",
+    "PatchConv3d",
     "ShiftFill",
     "SqueezeExcite",
     "Stream",

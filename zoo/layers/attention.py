@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from zoo.layers.conv import is_eager
+
 __all__ = ["Attention", "Mlp", "biased_attention", "channels_last_maps", "split_heads"]
 
 _PIECE = 2**21
@@ -26,10 +28,11 @@ _LONG = 1024
 
 def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Map (N, L, 3*D) to queries, keys and values, each (N, heads, L, d)."""
-    parts = rearrange(qkv, "n l (three h d) -> three n h l d", three=3, h=num_heads)
+    # Cut before anything else: the gradients of the three come together in one copy.
+    heads = (*qkv.shape[:2], num_heads, -1)
+    q, k, v = (part.view(heads).transpose(1, 2) for part in qkv.chunk(3, dim=2))
     if qkv.shape[1] >= _LONG and qkv.device.type == "cpu":
-        parts = parts.contiguous()
-    q, k, v = parts
+        return q.contiguous(), k.contiguous(), v.contiguous()
     return q, k, v
 
 
@@ -74,17 +77,35 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D')."""
         numbers = x.numel() // x.shape[-1] * self.fc1.out_features
-        if self._sees_all(x) or numbers <= _WHOLE:
+        if self._sees_all(x):
             return self.fc2(self.act(self.fc1(x)))
+        if numbers <= _WHOLE:
+            return self._in_place(x)
         pieces = x.reshape(-1, x.shape[-1]).chunk(math.ceil(numbers / _PIECE))
-        out = torch.cat([self.fc2(self.act(self.fc1(piece))) for piece in pieces])
-        return out.reshape(*x.shape[:-1], -1)
+        return torch.cat([self._in_place(piece) for piece in pieces]).reshape(*x.shape[:-1], -1)
 
     def _sees_all(self, x: Tensor) -> bool:
         """Whether the layers must be called once, for gradients, a graph, a device or a hook."""
         hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.children())
-        graph = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        return hooked or graph or x.device.type != "cpu"
+        return hooked or torch.is_grad_enabled() or not is_eager(x)
+
+    def _in_place(self, x: Tensor) -> Tensor:
+        """The layers, the activation in the memory of the hidden layer, which nobody else holds.
+
+        Memory that the system clears anew at every call makes the whole up to half as slow again.
+        """
+        hidden = self.fc1(x)
+        fresh = type(self.fc1) is nn.Linear
+        out: Tensor = self.fc2(self.activate_(hidden) if fresh else self.act(hidden))
+        return out
+
+    def activate_(self, hidden: Tensor) -> Tensor:
+        """What `act` gives, in the memory of what it is given where torch can do that."""
+        if type(self.act) is not nn.GELU:
+            found: Tensor = self.act(hidden)
+            return found
+        torch.ops.aten.gelu_(hidden, approximate=self.act.approximate)
+        return hidden
 
 
 def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ __all__ = [
     "Conv3d",
     "InflatedConv3d",
     "TemporalPadding",
+    "is_eager",
     "middle_channels",
 ]
 
@@ -52,11 +53,8 @@ class Conv3d(nn.Conv3d):
 
     def _has_onednn(self, x: Tensor) -> bool:
         """Whether oneDNN would run it, here and now, so that its memory formats matter."""
-        # Graphs that are written down stay free of what suits this machine's memory.
-        graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
         return (
-            (x.is_cpu and self.weight.is_cpu and x.ndim == 5)
-            and not graph
+            (x.ndim == 5 and is_eager(x, self.weight))
             and (HAS_ONEDNN and bool(torch.backends.mkldnn.enabled))
             and not torch._C._are_functorch_transforms_active()  # vmap knows no memory formats
         )
@@ -77,6 +75,15 @@ class Conv3d(nn.Conv3d):
     def _learns(self, x: Tensor) -> bool:
         weights = (self.weight,) if self.bias is None else (self.weight, self.bias)
         return any(tensor.requires_grad for tensor in (x, *weights))
+
+
+def is_eager(*tensors: Tensor) -> bool:
+    """Whether a CPU computes with these here and now.
+
+    Graphs that are written down stay free of what suits this machine's memory.
+    """
+    graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return not graph and all(tensor.is_cpu for tensor in tensors)
 
 
 def middle_channels(in_chans: int, out_chans: int) -> int:

@@ -90,6 +90,12 @@ class QuickMlp(Mlp):
         super().__init__(dim, hidden_dim=4 * dim)
         self.act = QuickGELU()
 
+    def activate_(self, hidden: Tensor) -> Tensor:
+        """See `Mlp`."""
+        if type(self.act) is not QuickGELU:
+            return super().activate_(hidden)
+        return hidden.mul_((1.702 * hidden).sigmoid_())
+
 
 class CausalAttention(Attention):
     """Self-attention in which no token reads a later one."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from converters import KeyMap, Rule, resize_spatial_table, resize_temporal_table
 from registry import Paper, register_model
-from zoo.layers import Attention, DropPath, Mlp, make_classifier
+from zoo.layers import Attention, DropPath, Mlp, PatchConv2d, make_classifier
 from zoo.models._timesformer_weights import (
     DIVIDED,
     DIVIDED_HR,
@@ -177,7 +177,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size)
+        self.proj = PatchConv2d(in_chans, embed_dim, patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, T, L, D)."""

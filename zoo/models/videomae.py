@@ -30,7 +30,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import DropPath, Mlp, make_classifier, split_heads
+from zoo.layers import DropPath, Mlp, PatchConv3d, make_classifier, split_heads
 from zoo.models._notes import UNFILTERED, joined
 from zoo.models._tokens import TokenModel
 
@@ -115,7 +115,7 @@ class TubeletEmbed(nn.Module):
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
         super().__init__()
         size = (TUBELET, patch_size, patch_size)
-        self.proj = nn.Conv3d(in_chans, embed_dim, size, stride=size)
+        self.proj = PatchConv3d(in_chans, embed_dim, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, T'*H'*W', D)."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from converters import inflate_patch_embed, resize_spatial_table, resize_temporal_table
 from registry import Paper, register_model
-from zoo.layers import Attention, DropPath, Mlp, make_classifier
+from zoo.layers import Attention, DropPath, Mlp, PatchConv3d, make_classifier
 from zoo.models._base import run
 from zoo.models._tokens import TokenModel
 from zoo.models._vivit_weights import (
@@ -112,7 +112,7 @@ class TubeletEmbed(nn.Module):
     def __init__(self, tubelet_size: int, patch_size: int, in_chans: int, embed_dim: int) -> None:
         super().__init__()
         size = (tubelet_size, patch_size, patch_size)
-        self.proj = nn.Conv3d(in_chans, embed_dim, size, stride=size)
+        self.proj = PatchConv3d(in_chans, embed_dim, size)
         # A tubelet looks at its middle frame alone at first, as the authors'.
         with torch.no_grad():
             kernel = torch.empty(embed_dim, in_chans, patch_size, patch_size)

@@ -31,7 +31,14 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import Attention, DropPath, Mlp, make_classifier, split_heads
+from zoo.layers import (
+    Attention,
+    DropPath,
+    Mlp,
+    PatchConv3d,
+    make_classifier,
+    split_heads,
+)
 from zoo.models._base import VideoModel, chosen_levels, run
 from zoo.models._notes import UNFILTERED, joined
 
@@ -225,7 +232,7 @@ class VJEPA2(VideoModel):
         tokens = num_frames // _TUBELET * (img_size // _PATCH) ** 2
         self.num_prefix_tokens = (pooled_levels - 1) * tokens
         kernel = (_TUBELET, _PATCH, _PATCH)
-        self.patch_embed = nn.Conv3d(in_chans, embed_dim, kernel, stride=kernel)
+        self.patch_embed = PatchConv3d(in_chans, embed_dim, kernel)
         self.blocks = nn.ModuleList(
             Block(
                 embed_dim,

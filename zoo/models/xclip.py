@@ -36,7 +36,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import Attention, DropPath
+from zoo.layers import Attention, DropPath, PatchConv2d
 from zoo.models._clip_text import (
     QuickMlp,
     ResidualBlock,
@@ -165,7 +165,7 @@ class XCLIP(TokenModel):
         self.in_chans, self.num_frames, self.img_size = in_chans, num_frames, img_size
         self.num_features, self.num_prefix_tokens = text_dim, num_frames
         self.grid_size = (img_size // patch_size, img_size // patch_size)
-        self.patch_embed = nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size, bias=False)
+        self.patch_embed = PatchConv2d(in_chans, embed_dim, patch_size, bias=False)
         self.cls_token = nn.Parameter(torch.empty(embed_dim))
         self.pos_embed = nn.Parameter(torch.empty(1 + math.prod(self.grid_size), embed_dim))
         self.norm_pre = nn.LayerNorm(embed_dim)
