@@ -75,3 +75,13 @@ def assert_close(found, wanted, *, tolerance=1e-4):
     error = (found - wanted).abs().max() / wanted.abs().max()
     deviations.note(error)
     assert error < tolerance, f"deviates by {error:.2e} of the largest value"
+
+
+def clip_shape(model, n=2):
+    """The shape of a batch of the model's own clips, (N, C, T, H, W)."""
+    return (n, model.in_chans, model.num_frames, model.img_size, model.img_size)
+
+
+def count_batch_norms(model):
+    """How many BatchNorms a model runs."""
+    return sum(isinstance(module, BATCH_NORMS) for module in model.modules())

@@ -41,16 +41,12 @@ def test_it_gives_what_torchs_convolution_gives(case, size):
     assert_close(ours.weight.grad, plain.weight.grad, tolerance=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["test_r2p1d", "test_r3d", "test_slowfast", "test_csn", "test_x3d", "test_s3d"]
-)
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_larger_maps_of_one_clip_stay_channels_last(name, channels_last):
-    model = zoo.create(name, img_size=64)
-    clip = random_clip((1, 3, model.num_frames, 64, 64), seed=1)
-    if channels_last:
-        clip = clip.to(memory_format=torch.channels_last_3d)
-    other = []
+CONVOLUTIONAL = ("test_r2p1d", "test_r3d", "test_slowfast", "test_csn", "test_x3d", "test_s3d")
+
+
+def layouts(model, clip, *, threads):
+    """How many larger maps the modules of a model give, and those that are not channels-last."""
+    seen, other = [], []
 
     def look(module, _, out):
         if isinstance(out, torch.Tensor) and out.ndim == 5 and out.shape[2:].numel() >= 256:
@@ -58,19 +54,38 @@ def test_larger_maps_of_one_clip_stay_channels_last(name, channels_last):
             if not out.is_contiguous(memory_format=torch.channels_last_3d):
                 other.append((type(module).__name__, tuple(out.shape)))
 
-    for threads in (1, 2):  # of which torch's own choice depends
-        seen = []
-        hooks = [module.register_forward_hook(look) for module in model.modules()]
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            with torch.no_grad():
-                model(clip)
-        finally:
-            torch.set_num_threads(before)
-            for hook in hooks:
-                hook.remove()
-        assert len(seen) > 10
+    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        model(clip)
+    finally:
+        torch.set_num_threads(before)
+        for hook in hooks:
+            hook.remove()
+    return len(seen), other
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_larger_maps_of_one_clip_stay_channels_last(name, channels_last):
+    model = zoo.create(name, img_size=64)
+    clip = random_clip((1, 3, model.num_frames, 64, 64), seed=1)
+    if channels_last:
+        clip = clip.to(memory_format=torch.channels_last_3d)
+    for threads in (1, 2):  # on which torch's own choice depends
+        with torch.no_grad():
+            count, other = layouts(model, clip, threads=threads)
+        assert count > 10
+        assert other == []
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_larger_maps_that_are_trained_on_stay_channels_last(name):
+    model = zoo.create(name, img_size=64).train()
+    clip = random_clip((2, 3, model.num_frames, 64, 64), seed=1)
+    count, other = layouts(model, clip, threads=2)
+    assert count > 10
     assert other == []
 
 

@@ -3,11 +3,11 @@
 import copy
 import json
 import unicodedata
-from pathlib import Path
 
 import pytest
 import torch
 from fresh_python import fresh_python
+from mapped_memory import mapped_from, needs_maps
 from safetensors import safe_open
 from torch import nn
 
@@ -22,17 +22,6 @@ NAMES = (
 )
 
 
-def mapped_from(tensor):
-    """The file that a tensor's memory is mapped from; empty where it is the process's own."""
-    place = tensor.data_ptr()
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
-        span, *_, last = line.split(maxsplit=5)
-        start, end = (int(side, 16) for side in span.split("-"))
-        if start <= place < end:
-            return last if last.startswith("/") else ""
-    raise AssertionError(hex(place))
-
-
 @pytest.fixture(params=NAMES)
 def saved(request, tmp_path):
     torch.manual_seed(0)
@@ -42,7 +31,7 @@ def saved(request, tmp_path):
     return model, zoo.save(model, tmp_path / "saved")
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells")
+@needs_maps
 def test_parameters_are_the_mapped_file(saved):
     _, folder = saved
     again = zoo.create(f"local-dir:{folder}")

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from mapped_memory import mapped_from, needs_maps
 from scrambling import assert_close, random_clip, scramble
 
 import converters
@@ -83,6 +84,17 @@ def test_upstream_weights_are_converted_once_and_give_upstreams_logits(
         "source.sha256",
     ]
     assert folder.is_relative_to(cache)
+
+
+@needs_maps
+def test_converted_weights_are_the_mapped_file_of_the_cache(hub, cache, monkeypatch, upstream):
+    hub.files["mc3_18.pth"] = upstream[1]
+    source = {"url": f"{hub.url}/mc3_18.pth", "sha256": _prefix(upstream[1])}
+    _, record = _point_to(monkeypatch, "mc3_18", **source)
+    zoo.create("mc3_18", pretrained=True)
+    again = zoo.create("mc3_18", pretrained=True)
+    file = str((cache_folder("mc3_18", record) / "model.safetensors").resolve())
+    assert {mapped_from(parameter) for parameter in again.parameters()} == {file}
 
 
 def test_a_hub_repository_in_transformers_layout_loads(hub, cache, monkeypatch, tmp_path):

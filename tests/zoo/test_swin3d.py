@@ -97,7 +97,9 @@ def test_windows_cut_apart_are_the_rolled_and_masked_ones(grid, window, monkeypa
     torch.nn.init.normal_(layer.relative_position_bias_table)
     torch.nn.init.normal_(layer.qkv.weight)
     x = torch.randn(2, *grid, 8)
-    eager = _with_gradients(layer, x)
+    with monkeypatch.context() as patched:
+        patched.setattr(layer, "_rolled", None)
+        eager = _with_gradients(layer, x)
     monkeypatch.setattr(layer, "_apart", None)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     with torch.no_grad():
