@@ -51,9 +51,9 @@ SMALLER = (
     ("--lr 3e-4", "--lr 3e-4 --cpu"),
     ("--lr 6e-4", "--lr 6e-4 --cpu"),
     ("--epochs 20", "--epochs 1"),
-    ("--epochs 800", "--epochs 1 --warmup-epochs 0"),
+    ("--epochs 800", "--epochs 1"),
     ("--out runs/first", "--out runs/first --epochs 1"),  # a page's own --epochs comes later
-    ("--out runs/masked", "--out runs/masked --epochs 1 --warmup-epochs 0"),
+    ("--out runs/masked", "--out runs/masked --epochs 1"),
     ("--workers 8", "--workers 1"),
     ("--workers 6", "--workers 1"),
     ("--nproc-per-node 8", "--nproc-per-node 2"),

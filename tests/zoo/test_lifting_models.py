@@ -285,6 +285,19 @@ def test_a_repository_of_the_hub(timm_folder, hub, monkeypatch, tmp_path):
     assert_close(model(x.expand(-1, -1, 4, -1, -1)), image(x[:, :, 0]))
 
 
+def test_drop_rates_are_the_image_models_and_are_kept(tmp_path):
+    model = zoo.create("r2p1d:test_convnext", drop_rate=0.3, drop_path_rate=0.2)
+    again = zoo.create(f"local-dir:{zoo.save(model, tmp_path / 'saved')}")
+    wanted = timm.create_model("test_convnext", drop_rate=0.3, drop_path_rate=0.2)
+    for image in (wanted, model.image, again.image):
+        paths = [m.drop_prob for m in image.modules() if type(m).__name__ == "DropPath"]
+        drops = [m.p for m in image.modules() if isinstance(m, torch.nn.Dropout)]
+        assert max(paths) == pytest.approx(0.2)
+        assert 0.3 in drops
+    with pytest.raises(ValueError, match=r"timm's 'vgg11' takes no drop_path_rate; leave it out\."):
+        zoo.create("framepool:vgg11", drop_path_rate=0.1)
+
+
 def test_random_weights_have_no_labels_and_no_source():
     model = zoo.create("i3d:test_resnet.r160_in1k")
     assert (model.record.labels, model.record.source) == (None, None)

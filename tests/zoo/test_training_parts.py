@@ -88,6 +88,13 @@ def test_the_rate_rises_and_falls_as_torchs_schedules_do():
     assert found[5:] == pytest.approx(expected)
 
 
+def test_pretraining_rises_for_videomaes_part_of_the_run_however_short():
+    assert PretrainRecipe().rising_epochs == 40  # of 800, as VideoMAE was pre-trained
+    found = rates(PretrainRecipe(epochs=2, lr=0.5), 20)
+    assert found[:3] == pytest.approx([0.25, 0.5, 0.5])
+    assert found[3] < 0.5
+
+
 def test_without_warmup_the_first_rate_is_the_highest():
     assert rates(TrainRecipe(epochs=2, lr=0.3, warmup_epochs=0), 3)[0] == pytest.approx(0.3)
 

@@ -86,7 +86,9 @@ class Report:
                 f"  mend: {rule.mend}",
             ]
         counts = {level: len(self.names(level)) for level in _LEVELS}
-        lines.append(", ".join(f"{count} {level}s" for level, count in counts.items()))
+        lines.append(
+            ", ".join(f"{count} {level}{'s' * (count != 1)}" for level, count in counts.items())
+        )
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> dict[str, object]:

@@ -43,7 +43,9 @@ MinLr = Annotated[float, _option("Learning rate at the end of the cosine.")]
 WeightDecay = Annotated[float, _option("Weight decay, of matrices and kernels only.")]
 Momentum = Annotated[float, _option("SGD's momentum, or AdamW's first beta.")]
 Beta2 = Annotated[float, _option("AdamW's second beta.")]
-Warmup = Annotated[float, _option("Epochs in which the learning rate rises.")]
+Warmup = Annotated[
+    float | None, _option("Epochs in which the learning rate rises; else a twentieth of all.")
+]
 LayerDecay = Annotated[
     float | None, _option("Factor of the learning rate from each layer to the one before.")
 ]

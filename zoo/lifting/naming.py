@@ -39,6 +39,8 @@ _SAMPLING = Sampling(
     average="logits",
 )
 _OPTIONS = ("inflation", "temporal_stride", "fill", "pooling")
+# Of the image model, while it is trained.
+_RATES = ("drop_rate", "drop_path_rate")
 
 
 def inflate(
@@ -108,7 +110,8 @@ def create_lifted(
     Args:
         method: The scheme.
         target: Any name that `timm.create_model` takes.
-        asked: `num_classes`, `in_chans`, `num_frames`, `img_size` and options, as they were given.
+        asked: `num_classes`, `in_chans`, `num_frames`, `img_size`, `drop_rate`, `drop_path_rate`
+            and options, as they were given.
         pretrained: Whether timm loads the weights of the name's tag.
 
     Returns:
@@ -119,12 +122,12 @@ def create_lifted(
         ConnectionError: Its weights cannot be fetched.
         ValueError: The method cannot lift it, or an option does not exist.
     """
-    unknown = [key for key in asked if key not in (*_SIZES, *_OPTIONS)]
+    known = (*_SIZES, *_RATES, *_OPTIONS)
+    unknown = [key for key in asked if key not in known]
     if unknown:
         raise ValueError(
-            f"Unknown override {unknown[0]!r} for '{method}:{target}'. Known: "
-            f"{', '.join((*_SIZES, *_OPTIONS))}."
-            f"{said_here(unknown[0]) or did_you_mean(unknown[0], _OPTIONS)}"
+            f"Unknown override {unknown[0]!r} for '{method}:{target}'. Known: {', '.join(known)}."
+            f"{said_here(unknown[0]) or did_you_mean(unknown[0], known)}"
         )
     pretrained = pretrained or ":" in target  # whoever names a folder or repository means it
     image = _create_image(target, asked, pretrained=pretrained)
@@ -133,7 +136,8 @@ def create_lifted(
     model.img_size = asked.get("img_size", model.img_size)
     if model.record is None:
         raise ValueError(f"'{target}' brings no record of its architecture, as timm's models do.")
-    made = _record(model.record.architecture, model, {**_defaults(), **options})
+    rates = {key: asked[key] for key in _RATES if key in asked}
+    made = _record(model.record.architecture, model, {**_defaults(), **options, **rates})
     if not pretrained:
         made = replace(made, labels=None, source=None, licence=UNKNOWN)
     model.record = made
@@ -158,7 +162,7 @@ def _create_image(target: str, asked: dict[str, Any], *, pretrained: bool) -> An
     import timm
 
     _check_target(target)
-    wanted = {key: asked[key] for key in ("num_classes", "in_chans") if key in asked}
+    wanted = {key: asked[key] for key in ("num_classes", "in_chans", *_RATES) if key in asked}
     sized = {"img_size": asked["img_size"]} if "img_size" in asked else {}
     try:
         try:
@@ -167,6 +171,11 @@ def _create_image(target: str, asked: dict[str, Any], *, pretrained: bool) -> An
             if not sized or "img_size" not in str(error):
                 raise
         return timm.create_model(target, pretrained=pretrained, **wanted)
+    except TypeError as error:
+        refused = next((key for key in _RATES if key in asked and key in str(error)), None)
+        if refused is None:
+            raise
+        raise ValueError(f"timm's {target!r} takes no {refused}; leave it out.") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -249,7 +258,7 @@ def _record(name: str, model: LiftedModel, options: dict[str, Any]) -> ModelConf
             "in_chans": model.in_chans,
             "num_frames": model.num_frames,
             "img_size": model.img_size,
-            **{key: value for key, value in options.items() if value != _defaults()[key]},
+            **{key: value for key, value in options.items() if value != _defaults().get(key)},
         },
         labels=_labels(model),
         sampling=replace(_SAMPLING, num_frames=model.num_frames),

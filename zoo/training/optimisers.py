@@ -115,7 +115,7 @@ def set_learning_rate(
     """
     factor = learning_rate_factor(
         step,
-        warmup_steps=round(recipe.warmup_epochs * steps_per_epoch),
+        warmup_steps=round(recipe.rising_epochs * steps_per_epoch),
         total_steps=recipe.epochs * steps_per_epoch,
     )
     lr = recipe.min_lr + (recipe.lr - recipe.min_lr) * factor

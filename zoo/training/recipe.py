@@ -33,7 +33,8 @@ class RunRecipe:
         weight_decay: Decoupled for AdamW; none for biases, norms and what the model excepts.
         momentum: Of SGD; the first beta of AdamW.
         beta2: The second beta of AdamW.
-        warmup_epochs: Epochs, not necessarily whole, in which the learning rate rises linearly.
+        warmup_epochs: Epochs, not necessarily whole, in which the learning rate rises linearly;
+            None for a twentieth of all.
         layer_decay: Factor of the learning rate from each layer to the one before it; None for
             one rate everywhere.
         clip_grad: Largest norm of all gradients together; None for no limit.
@@ -61,7 +62,7 @@ class RunRecipe:
     weight_decay: float = 0.05
     momentum: float = 0.9
     beta2: float = 0.999
-    warmup_epochs: float = 1.0
+    warmup_epochs: float | None = 1.0
     layer_decay: float | None = None
     clip_grad: float | None = None
     ema: float | None = None
@@ -92,15 +93,20 @@ class RunRecipe:
             ("weight_decay", 0.0, math.inf),
             ("momentum", 0.0, 1.0),
             ("beta2", 0.0, 1.0),
-            ("warmup_epochs", 0.0, float(self.epochs)),
         ):
             _check_range(name, getattr(self, name), low, high)
         for name, high in (("layer_decay", 1.0), ("clip_grad", math.inf), ("ema", 1.0)):
             value = getattr(self, name)
             if value is not None:
                 _check_range(name, value, 0.0, high, open_low=True)
+        _check_range("warmup_epochs", self.rising_epochs, 0.0, float(self.epochs))
         _check_choice("optimizer", self.optimizer, get_args(Optimizer))
         _check_choice("on_error", self.on_error, get_args(OnError))
+
+    @property
+    def rising_epochs(self) -> float:
+        """Epochs in which the learning rate rises."""
+        return self.epochs / 20 if self.warmup_epochs is None else self.warmup_epochs
 
     def to_json(self) -> dict[str, Any]:
         """The object that `recipe.json` holds."""
@@ -147,7 +153,7 @@ class PretrainRecipe(RunRecipe):
     epochs: int = 800
     lr: float = 1.5e-4
     beta2: float = 0.95
-    warmup_epochs: float = 40.0
+    warmup_epochs: float | None = None
     mask_ratio: float = 0.9
     normalise_targets: bool = True
 
