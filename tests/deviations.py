@@ -82,10 +82,12 @@ def write(found):
 
 
 def _versions(proof):
-    """The libraries that the test's file imports, with their versions."""
+    """The libraries that the test's file imports or asks `beside` for, with their versions."""
     source = (ROOT / proof.partition("::")[0]).read_text(encoding="utf-8")
     used = [
-        name for name in PEERS if re.search(rf"^\s*(from|import) {name}\b", source, re.MULTILINE)
+        name
+        for name in PEERS
+        if re.search(rf"^\s*(from|import) {name}\b|\bbeside\(\"{name}\"", source, re.MULTILINE)
     ]
     names = ["torch", *(PEERS[name] for name in used)]
     return ", ".join(f"{name} {version(name).partition('+')[0]}" for name in names)

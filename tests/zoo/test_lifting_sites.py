@@ -8,7 +8,7 @@ from torch import nn
 
 from zoo.lifting.attention import TemporalAttention
 from zoo.lifting.clock import Clock
-from zoo.lifting.sites import TokenSite, residual_convs, token_sites
+from zoo.lifting.sites import TokenSite, _layer_site, residual_convs, token_sites
 from zoo.lifting.tracing import trace, trace_shapes
 
 
@@ -167,6 +167,30 @@ def test_widths_of_token_sites(name, arguments, site, widths, heads):
     assert found[site].num_heads == heads
     inner = [name for name in found if any(name.startswith(f"{other}.") for other in found)]
     assert inner == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("levit_128s", True),  # linear layers
+        ("efficientvit_b0", True),  # convolutions
+        ("coatnet_0_224", False),  # they widen
+        ("halonet26t", False),  # the last layer gives keys and values
+        ("efficientvit_m0", False),  # the first layer sees a part of the channels
+    ],
+)
+def test_widths_that_layers_tell_are_those_of_a_run(name, told):
+    with torch.device("meta"):
+        image = timm.create_model(name)
+    sites = [site for site in token_sites(image) if site.block is site.attention]
+    shapes = trace_shapes(image, [site.name for site in sites])
+    known = [_layer_site(site.name, site.attention) for site in sites]
+    sure = [site for site in known if site.dim]
+    assert len(sure) == (len(known) if told else 0)
+    for site in sure:
+        given, gave = shapes[site.name]
+        axis = 1 if len(given) == 4 and site.channels_first else -1
+        assert (site.dim, site.out_dim) == (given[axis], gave[axis])
 
 
 @pytest.mark.parametrize("channels_first", [True, False])

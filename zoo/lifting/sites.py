@@ -137,14 +137,14 @@ class TokenSite:
 def token_sites(image: nn.Module) -> list[TokenSite]:
     """The blocks of norm and self-attention, then the attention layers outside such blocks.
 
-    A block's norm tells its width unless other layers of it may change that; for those, and where
-    there is no norm, the model is run once.
+    A block's norm tells its width unless other layers of it may change that, an attention layer's
+    first and last map where they agree; for what is left the model is run once.
     """
     blocks = _token_blocks(image)
     names = [site.name for site in blocks]
     blocks = [site for site in blocks if not any(site.name.startswith(f"{n}.") for n in names)]
     layers = [
-        TokenSite(name, module, module, 0, 0, 1, _begins_with_conv(module))
+        _layer_site(name, module)
         for name, module in image.named_modules()
         if _is_self_attention(module)
         and not any(_is_self_attention(inner) for inner in list(module.modules())[1:])
@@ -156,8 +156,25 @@ def token_sites(image: nn.Module) -> list[TokenSite]:
     return found
 
 
+def _layer_site(name: str, layer: nn.Module) -> TokenSite:
+    """An attention layer outside of blocks, of width 0 if only a run tells it."""
+    maps = [module for module in layer.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    given, gave = (_in_width(maps[0]), _out_width(maps[-1])) if maps else (0, 0)
+    dim = given if given == gave else 0
+    channels_first = bool(maps) and isinstance(maps[0], nn.Conv2d)
+    return TokenSite(name, layer, layer, dim, dim, _heads(layer, dim), channels_first)
+
+
+def _in_width(layer: nn.Linear | nn.Conv2d) -> int:
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+
+
+def _out_width(layer: nn.Linear | nn.Conv2d) -> int:
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+
+
 def _measured(image: nn.Module, sites: list[TokenSite]) -> list[TokenSite]:
-    """Sites with the widths that a run tells where no norm does."""
+    """Sites with the widths that a run tells where their layers do not."""
     unsure = [site for site in sites if not site.dim or _may_change_width(site)]
     if not unsure:
         return sites
@@ -182,24 +199,15 @@ def _width_of(shape: torch.Size, site: TokenSite) -> int:
 
 def _may_change_width(site: TokenSite) -> bool:
     """Whether what stands beside the attention layer maps tokens to another width."""
-    if isinstance(getattr(site.block, "dim_out", None), int):
+    if site.block is site.attention or isinstance(getattr(site.block, "dim_out", None), int):
         return False  # it tells
     for child in site.block.children():
         layers = [m for m in child.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
         if child is site.attention or not layers:
             continue
-        entry, last = layers[0], layers[-1]
-        given = entry.in_features if isinstance(entry, nn.Linear) else entry.in_channels
-        gave = last.out_features if isinstance(last, nn.Linear) else last.out_channels
-        if (given, gave) != (site.dim, site.dim):
+        if (_in_width(layers[0]), _out_width(layers[-1])) != (site.dim, site.dim):
             return True
     return False
-
-
-def _begins_with_conv(layer: nn.Module) -> bool:
-    kinds = (nn.Linear, nn.Conv2d)
-    first = next((module for module in layer.modules() if isinstance(module, kinds)), None)
-    return isinstance(first, nn.Conv2d)
 
 
 def _is_self_attention(module: nn.Module | None) -> bool:
