@@ -1,5 +1,6 @@
 """The faster forms of attention and its MLP against the plain formulas, values and gradients."""
 
+import contextlib
 from functools import partial
 
 import pytest
@@ -52,17 +53,25 @@ def test_an_mlp_takes_tokens_in_pieces(mlp):
     assert found.shape == (3, 5, 6)
 
 
-@pytest.mark.parametrize("reason", ["gradients", "a hook", "a graph"])
+@pytest.mark.parametrize("reason", ["gradients", "a hook", "a hook on all", "a graph"])
 def test_an_mlp_is_called_once_where_pieces_would_show(mlp, reason, monkeypatch):
     seen = []
-    if reason == "a hook":
-        mlp.act.register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
-    else:
-        monkeypatch.setattr(mlp.act, "forward", lambda x: (seen.append(x.shape), F.gelu(x))[1])
-    if reason == "a graph":
-        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    with torch.set_grad_enabled(reason == "gradients"):
-        mlp(torch.randn(3, 5, 8))
+
+    def look(part, given, _):
+        if part is mlp.act:
+            seen.append(given[0].shape)
+
+    with contextlib.ExitStack() as stack:
+        if reason == "a hook":
+            mlp.act.register_forward_hook(look)
+        elif reason == "a hook on all":
+            stack.callback(nn.modules.module.register_module_forward_hook(look).remove)
+        else:
+            monkeypatch.setattr(mlp.act, "forward", lambda x: (seen.append(x.shape), F.gelu(x))[1])
+        if reason == "a graph":
+            monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        with torch.set_grad_enabled(reason == "gradients"):
+            mlp(torch.randn(3, 5, 8))
     assert seen == [(3, 5, 16)]
 
 

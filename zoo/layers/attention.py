@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from zoo.layers.conv import is_eager
 
@@ -86,8 +87,10 @@ class Mlp(nn.Module):
 
     def _sees_all(self, x: Tensor) -> bool:
         """Whether the layers must be called once, for gradients, a graph, a device or a hook."""
+        if torch.is_grad_enabled() or not is_eager(x):
+            return True
         hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.children())
-        return hooked or torch.is_grad_enabled() or not is_eager(x)
+        return hooked or bool(_global_forward_hooks or _global_forward_pre_hooks)
 
     def _in_place(self, x: Tensor) -> Tensor:
         """The layers, the activation in the memory of the hidden layer, which nobody else holds.
