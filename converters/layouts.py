@@ -213,24 +213,21 @@ def export(model: nn.Module, *, target: str, name: str | None = None) -> dict[st
 
     Raises:
         LookupError: The model has no such layout.
-        ValueError: The model's name is not known, it lacks tensors as inference copies do, or the
-            layout cannot hold its weights.
+        ValueError: The model's name is not known, it is an inference copy, or the layout cannot
+            hold its weights.
     """
-    state, buffers = model.state_dict(), dict(model.named_buffers())
-    if name is not None:
-        return _layout(registry.load(name), target).export(state, buffers)
-    record = getattr(model, "record", None)
-    if record is None:
-        raise ValueError("This module was not made by zoo.create; give its `name`.")
-    entry = registry.load(record.architecture)
-    layout = _layout(entry, target)
-    missing = sorted(_shapes_of(build_outline(entry, record.arguments)).keys() - state.keys())
-    if missing:
+    if getattr(model, "inference_copy", False):
         raise ValueError(
-            f"This {type(model).__name__} lacks {len(missing)} tensors of {record.name!r}, such as "
-            f"'{missing[0]}'; of a copy that zoo.optimize made, export the original."
+            "This is an inference copy, whose weights are no longer those of its record; export "
+            "the model that zoo.optimize was given."
         )
-    return layout.export(state, buffers)
+    if name is None:
+        record = getattr(model, "record", None)
+        if record is None:
+            raise ValueError("This module was not made by zoo.create; give its `name`.")
+        name = str(record.architecture)
+    buffers = dict(model.named_buffers())
+    return _layout(registry.load(name), target).export(model.state_dict(), buffers)
 
 
 def detect(

@@ -31,8 +31,10 @@ class OptimizedModel(VideoModel):
     Attributes:
         compute_dtype: That type.
         original: The class of the model that was copied.
+        inference_copy: That it is one; `converters.export` asks.
     """
 
+    inference_copy = True
     compute_dtype: torch.dtype
     original: type[VideoModel]
 

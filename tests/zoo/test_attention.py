@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from scrambling import assert_close, scramble
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import zoo
 from zoo.layers import Mlp, biased_attention, channels_last_maps, split_heads
@@ -126,6 +127,29 @@ def test_long_heads_lie_together(length, monkeypatch):
     for part, wanted in zip(found, qkv.chunk(3, dim=-1), strict=True):
         assert torch.equal(part, wanted.unflatten(-1, (2, 4)).transpose(1, 2))
         assert part.is_contiguous() == (length == 6)
+
+
+def test_no_clips_have_no_heads_and_widths_must_divide():
+    for part in split_heads(torch.zeros(0, 5, 24), 2):
+        assert part.shape == (0, 2, 5, 4)
+    for width in (10, 26):
+        with pytest.raises(RuntimeError, match="invalid for input of size"):
+            split_heads(torch.zeros(1, 5, width), 2)
+
+
+def test_who_records_operations_sees_what_they_gave(mlp):
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten.addmm.default:
+                given.append(out)
+            return out
+
+    given, x = [], torch.randn(2, 3, 8)
+    with torch.no_grad(), Recorder():
+        mlp(x)
+    with torch.no_grad():
+        assert_close(given[0].view(2, 3, 16), mlp.fc1(x), tolerance=1e-6)
 
 
 def test_biased_attention_is_the_fused_one():

@@ -294,6 +294,11 @@ def test_drop_rates_are_the_image_models_and_are_kept(tmp_path):
         drops = [m.p for m in image.modules() if isinstance(m, torch.nn.Dropout)]
         assert max(paths) == pytest.approx(0.2)
         assert 0.3 in drops
+    assert again.record.arguments["drop_path_rate"] == 0.2
+    assert "drop_rate" not in zoo.create("tsm:test_resnet", drop_rate=None).record.arguments
+    for rate in (2.0, -0.1, "0.1", True):
+        with pytest.raises(ValueError, match="drop_path_rate must be 0 or more and less than 1"):
+            zoo.create("tsm:test_resnet", drop_path_rate=rate)
     with pytest.raises(ValueError, match=r"timm's 'vgg11' takes no drop_path_rate; leave it out\."):
         zoo.create("framepool:vgg11", drop_path_rate=0.1)
 

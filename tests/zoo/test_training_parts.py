@@ -89,7 +89,9 @@ def test_the_rate_rises_and_falls_as_torchs_schedules_do():
 
 
 def test_pretraining_rises_for_videomaes_part_of_the_run_however_short():
-    assert PretrainRecipe().rising_epochs == 40  # of 800, as VideoMAE was pre-trained
+    usual = PretrainRecipe().to_json()
+    assert usual["warmup_epochs"] == 40  # of 800, as VideoMAE was pre-trained
+    assert recipe_differences(PretrainRecipe(warmup_epochs=40.0).to_json(), usual) == []
     found = rates(PretrainRecipe(epochs=2, lr=0.5), 20)
     assert found[:3] == pytest.approx([0.25, 0.5, 0.5])
     assert found[3] < 0.5

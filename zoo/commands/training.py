@@ -43,9 +43,9 @@ MinLr = Annotated[float, _option("Learning rate at the end of the cosine.")]
 WeightDecay = Annotated[float, _option("Weight decay, of matrices and kernels only.")]
 Momentum = Annotated[float, _option("SGD's momentum, or AdamW's first beta.")]
 Beta2 = Annotated[float, _option("AdamW's second beta.")]
-Warmup = Annotated[
-    float | None, _option("Epochs in which the learning rate rises; else a twentieth of all.")
-]
+_RISING = "Epochs in which the learning rate rises"
+Warmup = Annotated[float, _option(f"{_RISING}.")]
+PretrainWarmup = Annotated[float | None, _option(f"{_RISING}; else a twentieth of all.")]
 LayerDecay = Annotated[
     float | None, _option("Factor of the learning rate from each layer to the one before.")
 ]
@@ -186,7 +186,7 @@ def pretrain_(
     weight_decay: WeightDecay = PRETRAIN["weight_decay"],
     momentum: Momentum = PRETRAIN["momentum"],
     beta2: Beta2 = PRETRAIN["beta2"],
-    warmup_epochs: Warmup = PRETRAIN["warmup_epochs"],
+    warmup_epochs: PretrainWarmup = PRETRAIN["warmup_epochs"],
     layer_decay: LayerDecay = PRETRAIN["layer_decay"],
     clip_grad: ClipGrad = PRETRAIN["clip_grad"],
     ema: Ema = PRETRAIN["ema"],

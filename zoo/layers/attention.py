@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from zoo.layers.conv import is_eager
 
@@ -30,7 +31,7 @@ _LONG = 1024
 def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Map (N, L, 3*D) to queries, keys and values, each (N, heads, L, d)."""
     # Cut before anything else: the gradients of the three come together in one copy.
-    heads = (*qkv.shape[:2], num_heads, -1)
+    heads = (*qkv.shape[:2], num_heads, qkv.shape[2] // (3 * num_heads))
     q, k, v = (part.view(heads).transpose(1, 2) for part in qkv.chunk(3, dim=2))
     if qkv.shape[1] >= _LONG and qkv.device.type == "cpu":
         return q.contiguous(), k.contiguous(), v.contiguous()
@@ -86,8 +87,8 @@ class Mlp(nn.Module):
         return torch.cat([self._in_place(piece) for piece in pieces]).reshape(*x.shape[:-1], -1)
 
     def _sees_all(self, x: Tensor) -> bool:
-        """Whether the layers must be called once, for gradients, a graph, a device or a hook."""
-        if torch.is_grad_enabled() or not is_eager(x):
+        """Whether the layers must be called once: for gradients, a graph, a device, a watcher."""
+        if torch.is_grad_enabled() or not is_eager(x) or is_in_torch_dispatch_mode():
             return True
         hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.children())
         return hooked or bool(_global_forward_hooks or _global_forward_pre_hooks)

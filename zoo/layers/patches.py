@@ -25,6 +25,10 @@ class _OneProduct(nn.Module):
     weight: Tensor
     bias: Tensor | None
     kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- the convolution's name
         """Map (N, C, *sides) to (N, D, *grid)."""
@@ -42,13 +46,19 @@ class _OneProduct(nn.Module):
         return F.linear(patches, weight.flatten(1), self.bias).movedim(-1, 1)
 
     def _left_to_torch(self, x: Tensor) -> bool:
-        """Whether patches do not fill it, or another device, type or graph wants a convolution."""
-        # Counters of operations know it as a convolution.
-        if not is_eager(x, self.weight) or is_in_torch_dispatch_mode():
+        """Whether another device, type or graph wants a convolution, or this is none of patches."""
+        if not is_eager(x, self.weight) or x.ndim != 2 + len(self.kernel_size):
             return True
+        # Counters of operations know it as a convolution; with gradients it must not hang on them,
+        # as checkpoints compute again what may have been counted.
+        if not torch.is_grad_enabled() and is_in_torch_dispatch_mode():
+            return True
+        steps = (self.stride, self.padding, self.dilation, self.groups)
+        zeros, ones = ((number,) * len(self.kernel_size) for number in (0, 1))
         return (
             (x.dtype != self.weight.dtype or x.dtype not in (torch.float32, torch.bfloat16))
-            or (x.ndim != 2 + len(self.kernel_size) or x.shape[1] != self.weight.shape[1])
+            or steps != (self.kernel_size, zeros, ones, 1)
+            or self.weight.shape[1:] != (x.shape[1], *self.kernel_size)
             or any(n % side for n, side in zip(x.shape[2:], self.kernel_size, strict=True))
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def inflate(
     architecture = config.get("architecture")
     if architecture:
         tag = f".{config['tag']}" if config.get("tag") else ""
-        model.record = _record(f"{method}:{architecture}{tag}", model, options)
+        model.record = _record(f"{method}:{architecture}{tag}", model, options, {})
     return model
 
 
@@ -129,15 +129,18 @@ def create_lifted(
             f"Unknown override {unknown[0]!r} for '{method}:{target}'. Known: {', '.join(known)}."
             f"{said_here(unknown[0]) or did_you_mean(unknown[0], known)}"
         )
+    rates = {key: asked[key] for key in _RATES if asked.get(key) is not None}
+    for key, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+            raise ValueError(f"{key} must be 0 or more and less than 1, not {rate!r}.")
     pretrained = pretrained or ":" in target  # whoever names a folder or repository means it
-    image = _create_image(target, asked, pretrained=pretrained)
+    image = _create_image(target, asked, rates, pretrained=pretrained)
     options = {key: asked[key] for key in _OPTIONS if key in asked}
     model = inflate(image, method=method, num_frames=asked.get("num_frames", 8), **options)
     model.img_size = asked.get("img_size", model.img_size)
     if model.record is None:
         raise ValueError(f"'{target}' brings no record of its architecture, as timm's models do.")
-    rates = {key: asked[key] for key in _RATES if key in asked}
-    made = _record(model.record.architecture, model, {**_defaults(), **options, **rates})
+    made = _record(model.record.architecture, model, {**_defaults(), **options}, rates)
     if not pretrained:
         made = replace(made, labels=None, source=None, licence=UNKNOWN)
     model.record = made
@@ -158,11 +161,14 @@ def _defaults() -> dict[str, Any]:
     return {"inflation": "mean", "temporal_stride": 1, "fill": "replicate", "pooling": "avg"}
 
 
-def _create_image(target: str, asked: dict[str, Any], *, pretrained: bool) -> Any:
+def _create_image(
+    target: str, asked: dict[str, Any], rates: dict[str, float], *, pretrained: bool
+) -> Any:
     import timm
 
     _check_target(target)
-    wanted = {key: asked[key] for key in ("num_classes", "in_chans", *_RATES) if key in asked}
+    wanted: dict[str, Any] = {k: asked[k] for k in ("num_classes", "in_chans") if k in asked}
+    wanted.update(rates)
     sized = {"img_size": asked["img_size"]} if "img_size" in asked else {}
     try:
         try:
@@ -172,7 +178,8 @@ def _create_image(target: str, asked: dict[str, Any], *, pretrained: bool) -> An
                 raise
         return timm.create_model(target, pretrained=pretrained, **wanted)
     except TypeError as error:
-        refused = next((key for key in _RATES if key in asked and key in str(error)), None)
+        said = "unexpected keyword argument '{}'"
+        refused = next((key for key in _RATES if said.format(key) in str(error)), None)
         if refused is None:
             raise
         raise ValueError(f"timm's {target!r} takes no {refused}; leave it out.") from error
@@ -238,7 +245,12 @@ def _img_size(image: nn.Module) -> int:
     return int(getattr(image, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1])
 
 
-def _record(name: str, model: LiftedModel, options: dict[str, Any]) -> ModelConfig:
+def _record(
+    name: str,
+    model: LiftedModel,
+    options: dict[str, Any],
+    rates: Mapping[str, float],
+) -> ModelConfig:
     from timm.data import config
 
     resolve: Callable[..., dict[str, Any]] = config.resolve_data_config  # timm does not type it
@@ -258,7 +270,8 @@ def _record(name: str, model: LiftedModel, options: dict[str, Any]) -> ModelConf
             "in_chans": model.in_chans,
             "num_frames": model.num_frames,
             "img_size": model.img_size,
-            **{key: value for key, value in options.items() if value != _defaults().get(key)},
+            **{key: value for key, value in options.items() if value != _defaults()[key]},
+            **rates,
         },
         labels=_labels(model),
         sampling=replace(_SAMPLING, num_frames=model.num_frames),

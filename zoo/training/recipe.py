@@ -110,7 +110,7 @@ class RunRecipe:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `recipe.json` holds."""
-        return asdict(self)
+        return {**asdict(self), "warmup_epochs": self.rising_epochs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
