@@ -19,7 +19,7 @@ class _OneProduct(nn.Module):
 
     The values are those of torch's convolution, to rounding. oneDNN takes up to twice as long for
     clips that lie channels-last, up to four times for the gradients of the kernels, and two to
-    seven times in bfloat16.
+    eight times in bfloat16.
     """
 
     weight: Tensor
