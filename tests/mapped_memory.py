@@ -6,7 +6,10 @@ import pytest
 
 _MAPS = Path("/proc/self/maps")
 
-needs_maps = pytest.mark.skipif(not _MAPS.exists(), reason="only Linux tells")
+needs_maps = pytest.mark.skipif(
+    not _MAPS.exists(),
+    reason="no other system tells a process which file its memory is mapped from",
+)
 
 
 def mapped_from(tensor):

@@ -78,9 +78,9 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D')."""
-        numbers = x.numel() // x.shape[-1] * self.fc1.out_features
         if self._sees_all(x):
             return self.fc2(self.act(self.fc1(x)))
+        numbers = x.numel() // x.shape[-1] * self.fc1.out_features
         if numbers <= _WHOLE:
             return self._in_place(x)
         pieces = x.reshape(-1, x.shape[-1]).chunk(math.ceil(numbers / _PIECE))
