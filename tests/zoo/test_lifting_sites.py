@@ -8,7 +8,14 @@ from torch import nn
 
 from zoo.lifting.attention import TemporalAttention
 from zoo.lifting.clock import Clock
-from zoo.lifting.sites import TokenSite, _layer_site, residual_convs, token_sites
+from zoo.lifting.sites import (
+    TokenSite,
+    _layer_site,
+    _may_change_width,
+    _token_blocks,
+    residual_convs,
+    token_sites,
+)
 from zoo.lifting.tracing import trace, trace_shapes
 
 
@@ -77,6 +84,10 @@ def test_a_run_leaves_the_model_as_it_was():
     assert not any(module._forward_hooks for module in image.modules())
 
 
+def channels_last(x):
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 OPERATIONS = {
     "batch norm": lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)),
     "layer norm": lambda x: F.layer_norm(x, (6,)),
@@ -87,6 +98,13 @@ OPERATIONS = {
     "attention": lambda x: F.scaled_dot_product_attention(x, x, x[..., :4]),
     "sum": lambda x: x + x.transpose(1, 2).transpose(1, 2),
     "broadcast": lambda x: x[:, :1] * torch.ones(4, 1, 1),
+    "resized": lambda x: F.interpolate(x, size=(3, 9), mode="bilinear"),
+    "resized to a square": lambda x: F.interpolate(x, 7, mode="bicubic", antialias=True),
+    "resized by a factor": lambda x: F.interpolate(x, scale_factor=0.3),
+    "resized by factors": lambda x: F.interpolate(x, scale_factor=(2.5, 0.5), mode="bilinear"),
+    "resized, transposed": lambda x: F.interpolate(channels_last(x), size=(3, 9), mode="bilinear"),
+    "softmax": lambda x: x.softmax(dim=-1) + F.softmax(x, dim=1),
+    "sigmoid": lambda x: x.sigmoid() * F.silu(x) + torch.tanh(x),
     "number": lambda x: 2 * x.transpose(2, 3),
     "whole numbers": lambda x: torch.arange(3) / 2 + x[0, 0, 0, 0],
     "of a double": lambda x: x - x.double(),
@@ -174,9 +192,10 @@ def test_widths_of_token_sites(name, arguments, site, widths, heads):
     [
         ("levit_128s", True),  # linear layers
         ("efficientvit_b0", True),  # convolutions
+        ("efficientvit_m0", True),  # the first layer sees the part of one head
+        ("coat_tiny", True),  # positions are added after the output projection
         ("coatnet_0_224", False),  # they widen
         ("halonet26t", False),  # the last layer gives keys and values
-        ("efficientvit_m0", False),  # the first layer sees a part of the channels
     ],
 )
 def test_widths_that_layers_tell_are_those_of_a_run(name, told):
@@ -191,6 +210,26 @@ def test_widths_that_layers_tell_are_those_of_a_run(name, told):
         given, gave = shapes[site.name]
         axis = 1 if len(given) == 4 and site.channels_first else -1
         assert (site.dim, site.out_dim) == (given[axis], gave[axis])
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "told"),
+    [
+        # Convolutions of a part of the channels, and positions.
+        ("edgenext_xx_small", "stages.1.blocks.1", True),
+        ("csatv2", "stages.0.0", True),  # the layers beside widen, and narrow again
+        ("nextvit_small", "stages.1.blocks.0", False),  # a convolution before the norm widens
+    ],
+)
+def test_widths_that_blocks_tell_are_those_of_a_run(name, block, told):
+    with torch.device("meta"):
+        image = timm.create_model(name)
+    sites = {site.name: site for site in _token_blocks(image)}
+    sure = [site for site in sites.values() if not _may_change_width(site)]
+    assert (sites[block] in sure) == told
+    shapes = trace_shapes(image, [site.name for site in sure])
+    for site in sure:  # all are maps
+        assert {shape[1] for shape in shapes[site.name]} == {site.dim} == {site.out_dim}
 
 
 @pytest.mark.parametrize("channels_first", [True, False])

@@ -187,7 +187,7 @@ def _note_temporal(lift: Lift, name: str, part: nn.Module) -> None:
     lift.parts[name] = part
     for key, parameter in part.named_parameters():
         silent = "time_embed" in key or ".proj." in key or "fc2" in key or key.endswith("bias")
-        start = "1" if "norm" in key and key.endswith("weight") else "normal, 0.02"
+        start = "1" if "norm" in key and key.endswith("weight") else "uniform, std 0.02"
         lift.new[f"temporal.{name}.{key}"] = "0" if silent else start
         assert parameter.requires_grad
 

@@ -100,8 +100,9 @@ class LiftedModel(VideoModel):
         for name, _ in self.pool.named_parameters():
             lift.new[f"pool.{name}"] = "0"
         like = next(image.parameters())
-        self.temporal.to(device=like.device, dtype=like.dtype)
-        self.pool.to(device=like.device, dtype=like.dtype)
+        for part in (self.temporal, self.pool):
+            if any((p.device, p.dtype) != (like.device, like.dtype) for p in part.parameters()):
+                part.to(device=like.device, dtype=like.dtype)
         named = getattr(image, "pretrained_cfg", {}).get("classifier") or "head"
         heads = [named] if isinstance(named, str) else list(named)
         self.classifier_names = tuple(f"image.{head}" for head in heads)

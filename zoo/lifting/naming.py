@@ -90,7 +90,8 @@ def inflate(
         img_size=size,
         **options,
     )
-    model.train(image_model.training)
+    if not image_model.training:
+        model.eval()
     architecture = config.get("architecture")
     if architecture:
         tag = f".{config['tag']}" if config.get("tag") else ""

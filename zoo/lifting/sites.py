@@ -158,9 +158,11 @@ def token_sites(image: nn.Module) -> list[TokenSite]:
 
 def _layer_site(name: str, layer: nn.Module) -> TokenSite:
     """An attention layer outside of blocks, of width 0 if only a run tells it."""
-    maps = [module for module in layer.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    given, gave = (_in_width(maps[0]), _out_width(maps[-1])) if maps else (0, 0)
-    dim = given if given == gave else 0
+    maps = _maps(layer)
+    last = _maps(getattr(layer, "proj", layer))[-1:] or maps[-1:]
+    given, gave = (_in_width(maps[0]), _out_width(last[0])) if maps else (0, 0)
+    heads = getattr(layer, "num_heads", 1)  # the first map may see one head's part of the tokens
+    dim = gave if gave in (given, given * heads) else 0
     channels_first = bool(maps) and isinstance(maps[0], nn.Conv2d)
     return TokenSite(name, layer, layer, dim, dim, _heads(layer, dim), channels_first)
 
@@ -201,17 +203,26 @@ def _may_change_width(site: TokenSite) -> bool:
     """Whether what stands beside the attention layer maps tokens to another width."""
     if site.block is site.attention or isinstance(getattr(site.block, "dim_out", None), int):
         return False  # it tells
-    for child in site.block.children():
-        layers = [m for m in child.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-        if child is site.attention or not layers:
-            continue
-        if (_in_width(layers[0]), _out_width(layers[-1])) != (site.dim, site.dim):
-            return True
-    return False
+    beside = []
+    for name, child in site.block.named_children():
+        layers = _maps(child)
+        if layers and child is not site.attention and not name.startswith("pos_emb"):
+            beside.append((_in_width(layers[0]), _out_width(layers[-1])))
+    if all(given == gave for given, gave in beside):
+        return False  # of a part of the width, if it is another
+    return (beside[0][0], beside[-1][1]) != (site.dim, site.dim)
 
 
-def _is_self_attention(module: nn.Module | None) -> bool:
-    kind = type(module).__name__
+def _maps(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    return [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
+
+
+def _is_self_attention(module: nn.Module) -> bool:
+    return _names_self_attention(type(module).__name__)
+
+
+@cache
+def _names_self_attention(kind: str) -> bool:
     return bool(_ATTENTION.search(kind)) and not _NO_SELF_ATTENTION.search(kind)
 
 
@@ -219,10 +230,12 @@ def _token_blocks(image: nn.Module) -> list[TokenSite]:
     found = []
     for name, module in image.named_modules():
         attention = next(filter(_is_self_attention, module.children()), None)
+        if not name or attention is None or "ClassAtt" in type(module).__name__:
+            continue
         norm = next(
             (norm for child in _NORMS if _width(norm := getattr(module, child, None))), None
         )
-        if not name or attention is None or norm is None or "ClassAtt" in type(module).__name__:
+        if norm is None:
             continue
         dim = _width(norm)
         out = getattr(module, "dim_out", dim)

@@ -6,6 +6,7 @@ touches no weight. It is the slow way: the walks of `zoo.lifting.sites` come fir
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -106,6 +107,7 @@ _SAME_SHAPE = frozenset(
     (
         *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "dropout"),
         *("relu", "relu6", "gelu", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu"),
+        *("sigmoid", "silu", "mish", "tanh", "softmax"),
     )
 )
 _TWO_OPERANDS = frozenset(
@@ -128,6 +130,8 @@ def _call_without_values(func: Callable[..., Any], args: tuple[Any, ...], kwargs
         return x if kwargs.get("inplace") else _empty(x, x.shape)
     if name == "conv2d" and (sides := _sides_after_conv(*args)):
         return _empty(x, (x.shape[0], args[1].shape[0], *sides))
+    if name == "interpolate":
+        return _resized(x, **kwargs)
     if name == "linear":
         return _empty(x, (*x.shape[:-1], *args[1].shape[:-1]))
     if name == "scaled_dot_product_attention" and len(args) > 2:
@@ -173,6 +177,19 @@ def _sides_after_conv(
         )
     ]
     return sides if min(sides) > 0 else []
+
+
+def _resized(x: Tensor, size: Any = None, scale_factor: Any = None, **_: Any) -> Tensor:
+    """What `interpolate` gives for (N, C, ...)."""
+    asked = scale_factor if size is None else size
+    each = asked if isinstance(asked, (tuple, list)) else [asked] * (x.ndim - 2)
+    if size is None:
+        each = [math.floor(side * factor) for side, factor in zip(x.shape[2:], each, strict=True)]
+    found = _empty(x, (*x.shape[:2], *each))
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if last and not x.is_contiguous():
+        return found.contiguous(memory_format=torch.channels_last)
+    return found
 
 
 def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
