@@ -193,6 +193,7 @@ def test_widths_of_token_sites(name, arguments, site, widths, heads):
         ("levit_128s", True),  # linear layers
         ("efficientvit_b0", True),  # convolutions
         ("efficientvit_m0", True),  # the first layer sees the part of one head
+        ("shvit_s1", True),  # it sees a part of them
         ("coat_tiny", True),  # positions are added after the output projection
         ("coatnet_0_224", False),  # they widen
         ("halonet26t", False),  # the last layer gives keys and values

@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from zoo.layers.conv import is_eager
+from zoo.layers import eager
 
 __all__ = ["Attention", "Mlp", "biased_attention", "channels_last_maps", "split_heads"]
 
@@ -88,10 +86,9 @@ class Mlp(nn.Module):
 
     def _sees_all(self, x: Tensor) -> bool:
         """Whether the layers must be called once: for gradients, a graph, a device, a watcher."""
-        if torch.is_grad_enabled() or not is_eager(x) or is_in_torch_dispatch_mode():
+        if torch.is_grad_enabled() or not eager.is_eager(x):
             return True
-        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.children())
-        return hooked or bool(_global_forward_hooks or _global_forward_pre_hooks)
+        return eager.is_counted() or eager.is_hooked(self)
 
     def _in_place(self, x: Tensor) -> Tensor:
         """The layers, the activation in the memory of the hidden layer, which nobody else holds.

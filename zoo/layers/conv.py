@@ -6,9 +6,9 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from converters.inflate import Inflation, inflate_conv
+from zoo.layers import eager
 
 __all__ = [
     "HAS_ONEDNN",
@@ -16,7 +16,6 @@ __all__ = [
     "Conv3d",
     "InflatedConv3d",
     "TemporalPadding",
-    "is_eager",
     "middle_channels",
 ]
 
@@ -54,7 +53,7 @@ class Conv3d(nn.Conv3d):
     def _has_onednn(self, x: Tensor) -> bool:
         """Whether oneDNN would run it, here and now, so that its memory formats matter."""
         return (
-            (x.ndim == 5 and is_eager(x, self.weight))
+            (x.ndim == 5 and eager.is_eager(x, self.weight))
             and (HAS_ONEDNN and bool(torch.backends.mkldnn.enabled))
             and not torch._C._are_functorch_transforms_active()  # vmap knows no memory formats
         )
@@ -69,21 +68,12 @@ class Conv3d(nn.Conv3d):
             or self.padding_mode != "zeros"
             or (x.shape[2:].numel() < FEW_PLACES and not sorted_already)
             or torch.is_autocast_enabled("cpu")
-            or is_in_torch_dispatch_mode()  # counters of operations know the public ones
+            or eager.is_counted()
         )
 
     def _learns(self, x: Tensor) -> bool:
         weights = (self.weight,) if self.bias is None else (self.weight, self.bias)
         return any(tensor.requires_grad for tensor in (x, *weights))
-
-
-def is_eager(*tensors: Tensor) -> bool:
-    """Whether a CPU computes with these here and now.
-
-    Graphs that are written down stay free of what suits this machine's memory.
-    """
-    graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return not graph and all(tensor.is_cpu for tensor in tensors)
 
 
 def middle_channels(in_chans: int, out_chans: int) -> int:

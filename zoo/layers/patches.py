@@ -7,9 +7,8 @@ from itertools import chain
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from zoo.layers.conv import is_eager
+from zoo.layers import eager
 
 __all__ = ["PatchConv2d", "PatchConv3d"]
 
@@ -47,11 +46,11 @@ class _OneProduct(nn.Module):
 
     def _left_to_torch(self, x: Tensor) -> bool:
         """Whether another device, type or graph wants a convolution, or this is none of patches."""
-        if not is_eager(x, self.weight) or x.ndim != 2 + len(self.kernel_size):
+        if not eager.is_eager(x, self.weight) or x.ndim != 2 + len(self.kernel_size):
             return True
         # Counters of operations know it as a convolution; with gradients it must not hang on them,
         # as checkpoints compute again what may have been counted.
-        if not torch.is_grad_enabled() and is_in_torch_dispatch_mode():
+        if not torch.is_grad_enabled() and eager.is_counted():
             return True
         steps = (self.stride, self.padding, self.dilation, self.groups)
         zeros, ones = ((number,) * len(self.kernel_size) for number in (0, 1))

@@ -161,8 +161,9 @@ def _layer_site(name: str, layer: nn.Module) -> TokenSite:
     maps = _maps(layer)
     last = _maps(getattr(layer, "proj", layer))[-1:] or maps[-1:]
     given, gave = (_in_width(maps[0]), _out_width(last[0])) if maps else (0, 0)
-    heads = getattr(layer, "num_heads", 1)  # the first map may see one head's part of the tokens
-    dim = gave if gave in (given, given * heads) else 0
+    # The first map may see a part of the tokens' width: one head's, or what is attended at all.
+    whole = (given * getattr(layer, "num_heads", 1), getattr(layer, "dim", 0))
+    dim = gave if gave in (given, *whole) else 0
     channels_first = bool(maps) and isinstance(maps[0], nn.Conv2d)
     return TokenSite(name, layer, layer, dim, dim, _heads(layer, dim), channels_first)
 

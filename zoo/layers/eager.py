@@ -1,0 +1,30 @@
+"""When a layer may work in the way that suits this machine's memory, and when it must be plain."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+__all__ = ["is_counted", "is_eager", "is_hooked"]
+
+
+def is_eager(*tensors: Tensor) -> bool:
+    """Whether a CPU computes with these here and now.
+
+    Graphs that are written down stay free of what suits this machine's memory.
+    """
+    graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return not graph and all(tensor.is_cpu for tensor in tensors)
+
+
+def is_counted() -> bool:
+    """Whether each operation is shown to something, such as a counter, that knows torch's own."""
+    return is_in_torch_dispatch_mode()
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether hooks look at what the layers of a module take and give."""
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.children())
+    return hooked or bool(_global_forward_hooks or _global_forward_pre_hooks)
