@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["fill", "is_unfilled", "shapes_only", "unfilled"]
+__all__ = ["fill", "is_unfilled", "shapes_only", "unfilled", "unset"]
 
 
 class unfilled(TorchFunctionMode):  # noqa: N801 -- used as `with unfilled():`, as torch.no_grad is
@@ -33,13 +35,47 @@ class unfilled(TorchFunctionMode):  # noqa: N801 -- used as `with unfilled():`, 
         kwargs = dict(kwargs or {})
         if func is torch.empty:
             kwargs["device"] = kwargs.get("device") or "meta"
-        elif getattr(func, "__module__", "") == "torch.nn.init":
-            given = kwargs.get("tensor", args[0] if args else None)
-            if isinstance(given, nn.Parameter):
-                return given
-        elif args and isinstance(args[0], nn.Parameter) and _fills(func):
-            return args[0]
+        elif (parameter := _started(func, args, kwargs)) is not None:
+            return parameter
         return func(*args, **kwargs)
+
+
+class unset(TorchFunctionMode):  # noqa: N801 -- as above
+    """Modules built inside have parameters that are not numbers, until weights are copied in.
+
+    For builders that load the weights themselves, by copies; what they do not load is `missing`.
+    From the first copy into a parameter on, everything is done as torch does it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.put_off: set[nn.Parameter] = set()
+        self.loaded: set[nn.Parameter] = set()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.copy_ and isinstance(args[0], nn.Parameter):
+            self.loaded.add(args[0])
+        elif not self.loaded:
+            if (parameter := _started(func, args, kwargs)) is not None:
+                self.put_off.add(parameter)
+                return parameter
+            if func is torch.empty:
+                found = torch.empty(*args, **kwargs)
+                return found.fill_(math.nan) if found.is_floating_point() else found
+        return func(*args, **kwargs)
+
+    def missing(self, module: nn.Module) -> bool:
+        """Whether a parameter has neither its first values nor others."""
+        with torch.no_grad():
+            left = [item for item in module.parameters() if item not in self.loaded]
+            return any(item in self.put_off or bool(item.sum().isnan()) for item in left)
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -93,8 +129,21 @@ def is_unfilled(module: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in tensors)
 
 
+def _started(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> nn.Parameter | None:
+    """The parameter that a call only changes in place, as what sets first values does."""
+    if not _fills(func):
+        return None
+    first = args[0] if args else kwargs.get("tensor")
+    return first if isinstance(first, nn.Parameter) else None
+
+
+@cache
 def _fills(func: Callable[..., Any]) -> bool:
-    """Whether a method of tensors changes their values in place, and nothing else."""
+    """Whether a function or method changes the values of a tensor in place, and nothing else."""
+    if getattr(func, "__module__", "") == "torch.nn.init":
+        return True
     name = getattr(func, "__name__", "")
     return name.endswith("_") and not name.endswith("__") and name not in _OTHER_CHANGES
 

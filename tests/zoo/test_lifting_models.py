@@ -12,6 +12,7 @@ from safetensors.torch import save, save_file
 from scrambling import assert_close, random_clip, scramble
 
 import zoo
+from converters.unfilled import unset
 from zoo.lifting import LiftedModel
 
 NAMES = (
@@ -252,6 +253,25 @@ def test_a_model_in_hand_is_saved(tmp_path):
     again = zoo.create(f"local-dir:{zoo.save(model, tmp_path / 'own')}")
     assert again.record.architecture == "r2p1d:test_resnet.r160_in1k"
     assert torch.equal(again(clip(model)), model(clip(model)))
+
+
+def test_first_values_that_weights_replace_are_not_drawn(timm_folder, monkeypatch):
+    folder, image = timm_folder
+    target = f"framepool:local-dir:{folder}"
+    before = torch.get_rng_state()
+    model = zoo.create(target)
+    assert torch.equal(torch.get_rng_state(), before)
+    # A new classifier has first values; what some weights should lack has them, too.
+    with pytest.warns(UserWarning, match="is new: 9 classes"):
+        head = zoo.create(target, num_classes=9).get_classifier().weight
+    assert 0 < head.std() < 1
+    monkeypatch.setattr(unset, "missing", lambda *_: True)
+    before = torch.get_rng_state()
+    again = zoo.create(target)
+    assert not torch.equal(torch.get_rng_state(), before)
+    for key, value in image.state_dict().items():
+        assert torch.equal(model.image.state_dict()[key], value), key
+        assert torch.equal(again.image.state_dict()[key], value), key
 
 
 @torch.no_grad()

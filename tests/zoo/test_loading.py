@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import nn
 
 import zoo
-from converters.unfilled import fill, is_unfilled, shapes_only, unfilled
+from converters.unfilled import fill, is_unfilled, shapes_only, unfilled, unset
 from zoo.config import _CONTROL
 from zoo.factory import _owned
 
@@ -109,22 +109,25 @@ def test_tensors_of_shared_memory_are_taken_apart():
         assert value.untyped_storage().nbytes() == value.nbytes
 
 
+class Layer(nn.Module):
+    """First values of several kinds."""
+
+    def __init__(self, *further):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.scale = nn.Parameter(torch.zeros(3))
+        for start in (nn.init.trunc_normal_, nn.init.xavier_uniform_, *further):
+            start(self.linear.weight)
+        nn.init.constant_(self.scale, 2.0)
+        self.register_buffer("table", torch.arange(4).float() * 2, persistent=False)
+
+
 @pytest.mark.parametrize("context", [unfilled, shapes_only])
 def test_unfilled_modules_draw_nothing_and_keep_their_tables(context):
-    class Layer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(4, 4)
-            self.norm = nn.BatchNorm1d(4)
-            self.scale = nn.Parameter(torch.zeros(3))
-            for start in (nn.init.trunc_normal_, nn.init.xavier_uniform_, nn.init.orthogonal_):
-                start(self.linear.weight)
-            nn.init.constant_(self.scale, 2.0)
-            self.register_buffer("table", torch.arange(4).float() * 2, persistent=False)
-
     before = torch.get_rng_state()
     with context():
-        layer = Layer()
+        layer = Layer(nn.init.orthogonal_)
     assert torch.equal(torch.get_rng_state(), before)
     assert layer.linear.weight.is_meta
     assert is_unfilled(layer)
@@ -133,6 +136,25 @@ def test_unfilled_modules_draw_nothing_and_keep_their_tables(context):
         assert layer.table.tolist() == [0, 2, 4, 6]
         assert layer.norm.running_var.tolist() == [1] * 4
     assert not is_unfilled(Layer())
+
+
+@pytest.mark.parametrize("lacking", ["", "linear.weight", "linear.bias", "scale"])
+def test_unset_modules_draw_nothing_until_they_are_loaded(lacking):
+    state = Layer().state_dict()
+    state.pop(lacking, None)
+    before = torch.get_rng_state()
+    with unset() as first_values:
+        layer = Layer()
+        assert torch.equal(torch.get_rng_state(), before)
+        assert layer.linear.weight.isnan().all()
+        assert layer.table.tolist() == [0, 2, 4, 6]
+        assert layer.norm.running_var.tolist() == [1] * 4
+        assert first_values.missing(layer)
+        layer.load_state_dict(state, strict=False)
+        nn.init.constant_(layer.norm.weight, 3.0)  # whoever loads may change what was loaded
+    assert first_values.missing(layer) == bool(lacking)
+    assert layer.norm.weight.tolist() == [3.0] * 4
+    assert torch.equal(layer.state_dict()["norm.bias"], state["norm.bias"])
 
 
 def test_loading_imports_neither_the_compiler_nor_timm_and_opens_no_connection(tmp_path):

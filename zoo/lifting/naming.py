@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from converters.inflate import Inflation
-from converters.unfilled import shapes_only
+from converters.unfilled import shapes_only, unset
 from registry.names import LIFTING, did_you_mean, said_here
 from registry.records import (
     UNKNOWN,
@@ -165,19 +165,17 @@ def _defaults() -> dict[str, Any]:
 def _create_image(
     target: str, asked: dict[str, Any], rates: dict[str, float], *, pretrained: bool
 ) -> Any:
-    import timm
-
     _check_target(target)
     wanted: dict[str, Any] = {k: asked[k] for k in ("num_classes", "in_chans") if k in asked}
     wanted.update(rates)
     sized = {"img_size": asked["img_size"]} if "img_size" in asked else {}
     try:
         try:
-            return timm.create_model(target, pretrained=pretrained, **wanted, **sized)
+            return _build(target, pretrained=pretrained, **wanted, **sized)
         except TypeError as error:  # convolutional models take any size, and no such argument
             if not sized or "img_size" not in str(error):
                 raise
-        return timm.create_model(target, pretrained=pretrained, **wanted)
+        return _build(target, pretrained=pretrained, **wanted)
     except TypeError as error:
         said = "unexpected keyword argument '{}'"
         refused = next((key for key in _RATES if said.format(key) in str(error)), None)
@@ -194,6 +192,22 @@ def _create_image(
             f"timm cannot fetch {target!r} ({reason}). Without a network, give weights fetched "
             f"elsewhere as 'local-dir:PATH', a folder in timm's layout."
         ) from error
+
+
+def _build(target: str, *, pretrained: bool, **arguments: Any) -> Any:
+    """Timm's model. Where its weights replace all first values, these are not drawn."""
+    import timm
+
+    if pretrained and not arguments.get("num_classes"):  # a new classifier has first values
+        try:
+            with unset() as first_values:
+                image = timm.create_model(target, pretrained=True, **arguments)
+        except (RuntimeError, ValueError):  # what its constructor computes may need them
+            pass
+        else:
+            if not first_values.missing(image):
+                return image
+    return timm.create_model(target, pretrained=pretrained, **arguments)
 
 
 def _check_target(target: str) -> None:
