@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import os
 from pathlib import Path
 
 import pytest
@@ -144,8 +143,10 @@ def test_smaller_clips_are_of_models_that_are_measured():
     assert not clips.NOT_TRAINED.keys() & set(clips.NOT_TRAINED.values())
 
 
-def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsys):
+def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsys, monkeypatch):
     clips = importlib.import_module("_clips")
+    # Nothing is built here that a hundred collections would free.
+    monkeypatch.setattr(clips.gc, "collect", lambda: 0)
 
     def measure(library, name):
         if name == "s3d":
@@ -160,13 +161,6 @@ def test_one_model_that_fails_does_not_keep_the_others_from_being_measured(capsy
     names = [name for _, name in rows]
     assert "r3d_18" in names
     assert "mvit_v1_b" not in names
-
-
-def test_what_is_measured_apart_is_in_a_process_of_its_own(measured):
-    processes = {os.getpid(), *(measured.apart(os.getpid)() for _ in range(2))}
-    assert len(processes) == 3
-    with pytest.raises(ValueError, match="invalid literal"):
-        measured.apart(int)("no number")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ table of positions for the clip; so does ours, where `native_size` says so.
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable, Container, Mapping, Sequence
 
@@ -134,4 +135,5 @@ def measure_all(
             except Exception:  # noqa: BLE001 -- half an hour of other models is not thrown away
                 failed.append(f"{library} {name}")
                 tell(f"{library} {name}: {traceback.format_exc()}")
+            gc.collect()  # the modules of both sides, before the next ones are built
     return rows, failed

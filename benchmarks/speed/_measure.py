@@ -15,13 +15,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from zoo.benchmarking import timing
 from zoo.benchmarking.machine import describe_machine
@@ -33,7 +31,6 @@ __all__ = [
     "PEER_BY_OURS",
     "RESULTS",
     "Row",
-    "apart",
     "compare",
     "geometric_row",
     "interleave",
@@ -50,7 +47,6 @@ PACKAGES = (
     *("huggingface-hub", "safetensors", "av", "decord", "torchcodec", "numpy"),
 )
 GEOMETRIC_MEAN = "geometric mean"
-_Found = TypeVar("_Found")
 OURS_BY_PEER, PEER_BY_OURS = "ours / peer", "peer / ours"
 
 
@@ -153,20 +149,6 @@ def interleave_processes(
     """Likewise of two whole processes, given as commands; one that fails raises."""
     run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
     return interleave(partial(run, ours), partial(run, peer), rounds=rounds, warm_up=warm_up)
-
-
-def apart(measure: Callable[..., _Found]) -> Callable[..., _Found]:
-    """A function of a module, run in a process of its own at every call.
-
-    The memory that earlier models leave behind moves what is measured after them: a training step
-    by 15 %.
-    """
-
-    def run(*arguments: object) -> _Found:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            return process.submit(measure, *arguments).result()
-
-    return run
 
 
 def write(rows: Sequence[Row], name: str) -> None:

@@ -59,14 +59,13 @@ def page(results: Results, reasons: Mapping[tuple[str, str], str]) -> str:
     dated = [(row, facts["date"]) for rows, facts in results.values() for row in rows]
     parts = [
         "# How fast it is, beside the libraries that its users come from",
-        "Written by `python benchmarks/speed/run.py`, which runs every script of this folder, and "
-        "each model's forward pass and training step, in a process of its own; "
-        "`python benchmarks/speed/run.py startup loading` measures those again and keeps the rest, "
-        "and `--rounds N` says how often every script times each side. Both sides are timed in "
-        "turn within one process, with the threads that the machine gives them. A figure is the "
-        "median of the rounds' ratios, behind it the smallest and the largest: ours by the peer's "
-        "where a goal says `at most`, the peer's by ours where it says `at least` or where there "
-        "is none (`-`).",
+        "Written by `python benchmarks/speed/run.py`, which runs every script of this folder in a "
+        "process of its own; `python benchmarks/speed/run.py startup loading` measures those "
+        "again and keeps the rest, and `--rounds N` says how often every script times each side. "
+        "Both sides are timed in turn within one process, with the threads that the machine gives "
+        "them. A figure is the median of the rounds' ratios, behind it the smallest and the "
+        "largest: ours by the peer's where a goal says `at most`, the peer's by ours where it says "
+        "`at least` or where there is none (`-`).",
         *_machines(results),
         "## Goals",
         "What `create` returns has not read its weights: they are mapped from the file and read by "

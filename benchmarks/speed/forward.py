@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from _clips import FORWARD, NOTES, TOO_LARGE, left_out, measure_all
-from _measure import Row, apart, compare, geometric_row, parse, tell, write
+from _measure import Row, compare, geometric_row, parse, tell, write
 from torch import Tensor
 
 import zoo
@@ -38,7 +38,7 @@ def main() -> None:
     """Measure, and write the rows."""
     arguments = parse(__doc__, rounds=3, names=True)
     rows, failed = measure_all(
-        apart(partial(measure, rounds=arguments.rounds)), arguments.names, but=TOO_LARGE
+        partial(measure, rounds=arguments.rounds), arguments.names, but=TOO_LARGE
     )
     if not arguments.names:
         note = left_out(TOO_LARGE)

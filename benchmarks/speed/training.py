@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 
 from _clips import NOT_TRAINED, TRAINING, left_out, measure_all
-from _measure import Row, apart, compare, geometric_row, interleave, parse, tell, write
+from _measure import Row, compare, geometric_row, interleave, parse, tell, write
 
 from zoo.benchmarking.measuring import Side, create_pair, random_clip
 
@@ -22,7 +22,7 @@ def main() -> None:
     """Measure, and write the rows."""
     arguments = parse(__doc__, rounds=2, names=True)
     rows, failed = measure_all(
-        apart(partial(measure, rounds=arguments.rounds)), arguments.names, but=NOT_TRAINED
+        partial(measure, rounds=arguments.rounds), arguments.names, but=NOT_TRAINED
     )
     if not arguments.names:
         note = left_out(NOT_TRAINED)

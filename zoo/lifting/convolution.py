@@ -136,6 +136,8 @@ class TemporalConv(nn.Module):
         self.clock, self.where, self.groups = clock, where, groups
         width = chans // groups
         kernel = torch.zeros(chans, width, 3)
+        if groups == 1:  # channels-last in memory, as its maps are
+            kernel = torch.zeros(chans, 3, width).transpose(1, 2)
         kernel[torch.arange(chans), torch.arange(chans) % width, 1] = 1.0
         self.weight = nn.Parameter(kernel)
         self.bias: nn.Parameter | None = None  # where a BatchNorm is folded into it
@@ -143,42 +145,27 @@ class TemporalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map frames (N*T, D, H, W) to the same."""
         clips = self.clock.split(x, self.where)  # (N, T, D, H, W)
+        n, t, d, h, w = clips.shape
         # Where x is channels-last, nothing here is copied.
-        tokens = clips.permute(0, 1, 3, 4, 2)  # (N, T, H, W, D)
-        # Each frame's weights in one piece, which matrix products read without copying them again.
-        before, now, after = self.weight.permute(2, 0, 1).contiguous().unbind(0)
-        out = self._mixed(tokens, now)
-        if self.bias is not None:
-            out += self.bias
-        for here, there, weight in (
-            (slice(1, None), slice(None, -1), before),
-            (slice(None, 1), slice(None, 1), before),  # the edge frame again
-            (slice(None, -1), slice(1, None), after),
-            (slice(-1, None), slice(-1, None), after),
-        ):
-            self._add(out[:, here], tokens[:, there], weight)
-        return self.clock.join(out.permute(0, 1, 4, 2, 3), self.where)
+        tokens = clips.permute(0, 1, 3, 4, 2).reshape(n, t, h * w, d)
+        maps = tokens.permute(0, 3, 1, 2)  # (N, D, T, H*W)
+        kernel = self.weight[..., None]
+        out = F.conv2d(maps, kernel, self.bias, padding=(1, 0), groups=self.groups)
+        out = out.permute(0, 2, 3, 1)  # (N, T, H*W, D)
+        # The edge frames again: zeros stood beyond the clip's ends.
+        for at, time in ((0, 0), (-1, 2)):
+            self._add(out[:, at], tokens[:, at], kernel[:, :, time, 0])
+        clips = out.reshape(n, t, h, w, d).permute(0, 1, 4, 2, 3)
+        return self.clock.join(clips, self.where)
 
-    def _add(self, out: Tensor, tokens: Tensor, weight: Tensor) -> None:
-        """Add mixed tokens in place, without memory for them in between where it can be helped."""
-        if self.groups == 1:
-            n, d = out.shape[0], out.shape[-1]
-            lines = out.view(n, -1, d)  # (N, T*H*W, D)
-            lines.baddbmm_(tokens.reshape(n, -1, d), weight.t().expand(n, d, d))
-        elif weight.shape[1] == 1:
-            out.addcmul_(tokens, weight[:, 0])
-        else:
-            out += self._mixed(tokens, weight)
-
-    def _mixed(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        """Tokens (N, T, H, W, D) through one frame of the kernel, (D, D / groups)."""
-        if self.groups == 1:
-            return F.linear(tokens, weight)
+    def _add(self, out: Tensor, frame: Tensor, weight: Tensor) -> None:
+        """Add a frame (N, H*W, D) through a part of the kernel, (D, D / groups), in place."""
         if weight.shape[1] == 1:
-            return tokens * weight[:, 0]
-        maps = tokens.flatten(0, 1).permute(0, 3, 1, 2)  # (N*T, D, H, W)
-        out = F.conv2d(maps, weight[:, :, None, None], groups=self.groups)
-        return out.permute(0, 2, 3, 1).reshape(tokens.shape)
+            out.addcmul_(frame, weight[:, 0])
+        elif self.groups == 1:
+            out.baddbmm_(frame, weight.t().expand(frame.shape[0], *weight.shape))
+        else:
+            out += F.conv1d(frame.mT, weight[..., None], groups=self.groups).mT
 
 
 class FrameShift(nn.Module):
