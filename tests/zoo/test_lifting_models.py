@@ -274,6 +274,22 @@ def test_first_values_that_weights_replace_are_not_drawn(timm_folder, monkeypatc
         assert torch.equal(again.image.state_dict()[key], value), key
 
 
+def test_weights_that_cannot_be_had_are_asked_for_once(monkeypatch):
+    class Absent(FileNotFoundError, ValueError):
+        """As huggingface-hub 0.30 has it."""
+
+    asked = []
+
+    def create_model(name, **_):
+        asked.append(name)
+        raise Absent("no network")
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    with pytest.raises(ConnectionError, match="cannot fetch 'test_resnet'"):
+        zoo.create("i3d:test_resnet", pretrained=True)
+    assert asked == ["test_resnet"]
+
+
 @torch.no_grad()
 def test_timms_own_folder(timm_folder, tmp_path):
     folder, image = timm_folder

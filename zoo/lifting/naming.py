@@ -202,7 +202,9 @@ def _build(target: str, *, pretrained: bool, **arguments: Any) -> Any:
         try:
             with unset() as first_values:
                 image = timm.create_model(target, pretrained=True, **arguments)
-        except (RuntimeError, ValueError):  # what its constructor computes may need them
+        except OSError:  # its weights cannot be had; older hubs call that a ValueError too
+            raise
+        except (RuntimeError, ValueError):  # what its constructor computes may need first values
             pass
         else:
             if not first_values.missing(image):
