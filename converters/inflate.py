@@ -71,7 +71,8 @@ def inflate_patch_embed(weight: Tensor, *, num_frames: int, mode: Inflation) -> 
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, not {num_frames}.")
     if mode == "mean":
-        return torch.stack([weight / num_frames] * num_frames, dim=2)  # (D, C, t, h, w)
+        frame = weight.contiguous() / num_frames
+        return torch.stack([frame] * num_frames, dim=2)  # (D, C, t, h, w)
     if mode == "center":
         kernel = weight.new_zeros((*weight.shape[:2], num_frames, *weight.shape[2:]))
         kernel[:, :, num_frames // 2] = weight

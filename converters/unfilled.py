@@ -41,9 +41,10 @@ class unfilled(TorchFunctionMode):  # noqa: N801 -- used as `with unfilled():`, 
 
 
 class unset(TorchFunctionMode):  # noqa: N801 -- as above
-    """Modules built inside have parameters that are not numbers, until weights are copied in.
+    """Modules built inside have none of their first values, until weights are copied in.
 
-    For builders that load the weights themselves, by copies; what they do not load is `missing`.
+    For builders that load the weights themselves, by copies, and compute nothing lasting from
+    first values. Memory that would be filled is not a number; what is not loaded is `missing`.
     From the first copy into a parameter on, everything is done as torch does it.
     """
 
@@ -72,10 +73,13 @@ class unset(TorchFunctionMode):  # noqa: N801 -- as above
         return func(*args, **kwargs)
 
     def missing(self, module: nn.Module) -> bool:
-        """Whether a parameter has neither its first values nor others."""
+        """Whether something has neither its first values nor others."""
+        if any(item in self.put_off and item not in self.loaded for item in module.parameters()):
+            return True
+        tensors = itertools.chain(module.parameters(), module.buffers())
         with torch.no_grad():
-            left = [item for item in module.parameters() if item not in self.loaded]
-            return any(item in self.put_off or bool(item.sum().isnan()) for item in left)
+            floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+            return bool(nn.utils.get_total_norm(floats).isnan())
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:

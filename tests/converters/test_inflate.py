@@ -21,6 +21,12 @@ def _still(frame, t):
 
 
 @pytest.mark.parametrize("mode", ["mean", "center"])
+def test_kernels_are_contiguous_whatever_they_come_from(mode):
+    weight = torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)
+    assert inflate_conv(weight, num_frames=3, mode=mode).is_contiguous()
+
+
+@pytest.mark.parametrize("mode", ["mean", "center"])
 @pytest.mark.parametrize("kernel", [1, 3, 7])
 @pytest.mark.parametrize("t", [1, 3, 5])
 def test_a_still_clip_gives_the_2d_response_on_every_frame(mode, kernel, t):

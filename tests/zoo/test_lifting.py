@@ -10,9 +10,12 @@ from scrambling import assert_close, random_clip, scramble
 from timm.models import model_entrypoint
 from timm_files import LARGE, MEMBERS
 from torch import nn
+from torch.nn import functional as F
 
 import zoo
 from zoo.lifting import RefusedError, lifted_architecture
+from zoo.lifting.clock import Clock
+from zoo.lifting.convolution import TemporalConv
 
 FRAMES = 4
 FAMILIES = {
@@ -224,6 +227,45 @@ def test_new_parameters_are_listed_with_their_start(method):
             assert start == "uniform, std 0.02"
             assert 0.019 < value.std() < 0.021
             assert value.abs().max() <= 0.02 * 3**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_a_temporal_kernel_is_a_convolution_over_repeated_edges(dtype, channels_last, groups):
+    for clips, frames, side in ((1, 1, 3), (1, 4, 3), (2, 2, 1), (2, 5, 4)):
+        clock = Clock(frames)
+        part = TemporalConv(8, clock, "x", groups=groups).to(dtype)
+        nn.init.normal_(part.weight)
+        x = torch.randn(clips * frames, 8, side, side, dtype=dtype)
+        x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+        x.requires_grad_()
+        clock.start(clips, frames)
+        found = part(x)
+        padded = F.pad(
+            x.unflatten(0, (clips, frames)).transpose(1, 2), (0,) * 4 + (1, 1), "replicate"
+        )
+        want = F.conv3d(padded, part.weight[..., None, None], groups=groups).transpose(1, 2)
+        weigh = torch.randn_like(found)
+        for ours, theirs in zip(
+            torch.autograd.grad((found * weigh).sum(), (x, part.weight)),
+            torch.autograd.grad((want.flatten(0, 1) * weigh).sum(), (x, part.weight)),
+            strict=True,
+        ):
+            assert_close(ours, theirs)
+        assert_close(found, want.flatten(0, 1))
+        assert part.weight.is_contiguous()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_temporal_kernels_hear_autocast(name):
+    model = zoo.inflate(timm.create_model(name), method="r2p1d", num_frames=FRAMES).eval()
+    add_noise(model)
+    clip = random_clip((2, 3, FRAMES, 64, 64), seed=1)
+    want = model(clip)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_close(model(clip).float(), want, tolerance=0.1)
 
 
 def test_what_is_new_sees_gradients():

@@ -10,6 +10,8 @@ import timm
 import torch
 from safetensors.torch import save, save_file
 from scrambling import assert_close, random_clip, scramble
+from timm.models import save_for_hf
+from timm_files import MEMBERS
 
 import zoo
 from converters.unfilled import unset
@@ -272,6 +274,22 @@ def test_first_values_that_weights_replace_are_not_drawn(timm_folder, monkeypatc
     for key, value in image.state_dict().items():
         assert torch.equal(model.image.state_dict()[key], value), key
         assert torch.equal(again.image.state_dict()[key], value), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", MEMBERS)
+def test_images_with_weights_are_timms_in_every_value(file, tmp_path, monkeypatch):
+    name, arguments, _ = MEMBERS[file]
+    image = timm.create_model(name, **arguments)
+    state = {key: value.clone() for key, value in image.state_dict().items()}  # none is shared
+    save_for_hf(image, tmp_path, model_args=arguments)
+    save_file(state, tmp_path / "model.safetensors")
+    wanted = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    found = zoo.create(f"framepool:local-dir:{tmp_path}").image
+    for kind in ("named_parameters", "named_buffers"):
+        ours = dict(getattr(found, kind)())
+        for key, value in getattr(wanted, kind)():
+            assert torch.equal(ours[key], value), key
 
 
 def test_weights_that_cannot_be_had_are_asked_for_once(monkeypatch):

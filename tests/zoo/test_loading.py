@@ -157,6 +157,20 @@ def test_unset_modules_draw_nothing_until_they_are_loaded(lacking):
     assert torch.equal(layer.state_dict()["norm.bias"], state["norm.bias"])
 
 
+def test_what_is_made_of_unset_values_is_missing():
+    class Copied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.register_buffer("table", self.first.weight.detach().clone(), persistent=False)
+
+    with unset() as first_values:
+        layer = Copied()
+        layer.load_state_dict(Copied().state_dict())
+    assert layer.table.isnan().all()
+    assert first_values.missing(layer)
+
+
 def test_loading_imports_neither_the_compiler_nor_timm_and_opens_no_connection(tmp_path):
     folder = zoo.save(zoo.create("r2p1d_18"), tmp_path / "saved")
     code = f"""

@@ -136,8 +136,6 @@ class TemporalConv(nn.Module):
         self.clock, self.where, self.groups = clock, where, groups
         width = chans // groups
         kernel = torch.zeros(chans, width, 3)
-        if groups == 1:  # channels-last in memory, as its maps are
-            kernel = torch.zeros(chans, 3, width).transpose(1, 2)
         kernel[torch.arange(chans), torch.arange(chans) % width, 1] = 1.0
         self.weight = nn.Parameter(kernel)
         self.bias: nn.Parameter | None = None  # where a BatchNorm is folded into it
@@ -153,6 +151,7 @@ class TemporalConv(nn.Module):
         out = F.conv2d(maps, kernel, self.bias, padding=(1, 0), groups=self.groups)
         out = out.permute(0, 2, 3, 1)  # (N, T, H*W, D)
         # The edge frames again: zeros stood beyond the clip's ends.
+        tokens, kernel = tokens.to(out.dtype), kernel.to(out.dtype)  # autocast may have chosen it
         for at, time in ((0, 0), (-1, 2)):
             self._add(out[:, at], tokens[:, at], kernel[:, :, time, 0])
         clips = out.reshape(n, t, h, w, d).permute(0, 1, 4, 2, 3)

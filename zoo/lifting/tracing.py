@@ -107,7 +107,7 @@ _SAME_SHAPE = frozenset(
     (
         *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "dropout"),
         *("relu", "relu6", "gelu", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu"),
-        *("sigmoid", "silu", "mish", "tanh", "softmax"),
+        *("sigmoid", "silu", "mish", "tanh"),
     )
 )
 _TWO_OPERANDS = frozenset(
