@@ -213,6 +213,13 @@ def test_widths_that_layers_tell_are_those_of_a_run(name, told):
         assert (site.dim, site.out_dim) == (given[axis], gave[axis])
 
 
+@pytest.mark.parametrize("heads", [None, (2, 4), 2])
+def test_heads_that_are_no_number_tell_no_width(heads):
+    layer = nn.Sequential(nn.Linear(4, 12), nn.Linear(4, 8))
+    layer.num_heads = heads
+    assert _layer_site("x", layer).dim == (8 if heads == 2 else 0)
+
+
 @pytest.mark.parametrize(
     ("name", "block", "told"),
     [

@@ -20,7 +20,7 @@ def _noise(like: Tensor) -> Tensor:
     """Uniform noise of standard deviation 0.02, in the shape of a tensor.
 
     Random numbers are most of what a new block costs, so that eight are made of each draw of 64
-    bits: 256 values are enough to tell weights apart, and take a third of the time of normal ones.
+    bits: 256 values are enough to tell weights apart, and take half the time of normal ones.
     """
     count = like.numel()
     draws = torch.empty(-(-count // 8), dtype=torch.int64)

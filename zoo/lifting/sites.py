@@ -138,7 +138,7 @@ def token_sites(image: nn.Module) -> list[TokenSite]:
     """The blocks of norm and self-attention, then the attention layers outside such blocks.
 
     A block's norm tells its width unless other layers of it may change that, an attention layer's
-    first and last map where they agree; for what is left the model is run once.
+    first map and its output projection where they agree; for what is left the model is run once.
     """
     blocks = _token_blocks(image)
     names = [site.name for site in blocks]
@@ -162,8 +162,9 @@ def _layer_site(name: str, layer: nn.Module) -> TokenSite:
     last = _maps(getattr(layer, "proj", layer))[-1:] or maps[-1:]
     given, gave = (_in_width(maps[0]), _out_width(last[0])) if maps else (0, 0)
     # The first map may see a part of the tokens' width: one head's, or what is attended at all.
-    whole = (given * getattr(layer, "num_heads", 1), getattr(layer, "dim", 0))
-    dim = gave if gave in (given, *whole) else 0
+    heads, told = getattr(layer, "num_heads", None), getattr(layer, "dim", None)
+    whole = (given, given * heads if isinstance(heads, int) else given, told)
+    dim = gave if gave in whole else 0
     channels_first = bool(maps) and isinstance(maps[0], nn.Conv2d)
     return TokenSite(name, layer, layer, dim, dim, _heads(layer, dim), channels_first)
 
