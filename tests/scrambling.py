@@ -50,6 +50,8 @@ def scramble(model, clip, *, seed=0, keep=()):
         norm.momentum = momentum
         norm.running_mean.add_(0.1 * norm.running_var.sqrt() * noise(norm.running_mean))
         norm.running_var.mul_(1 + 0.1 * torch.rand(norm.running_var.shape, generator=rng))
+        # Of a few values some channels have hardly any variance, and would drown all others.
+        norm.running_var.clamp_(min=0.1 * norm.running_var.mean())
     return model
 
 
