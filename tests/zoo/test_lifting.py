@@ -219,8 +219,8 @@ def test_new_parameters_are_listed_with_their_start(method):
         if start in ("0", "1"):
             assert (value == float(start)).all(), key
         elif start == "the identity":
-            assert torch.equal(value[:, :, [0, 2]], torch.zeros_like(value[:, :, :2]))
-            assert value[:, :, 1].sum() == len(value)
+            assert torch.equal(value[:, [0, 2]], torch.zeros_like(value[:, :2]))
+            assert value[:, 1].sum() == len(value)
         elif "inflated" in start:
             assert torch.allclose(value.sum(2), before[key.removeprefix("image.")], atol=1e-6)
         else:
@@ -245,7 +245,8 @@ def test_a_temporal_kernel_is_a_convolution_over_repeated_edges(dtype, channels_
         padded = F.pad(
             x.unflatten(0, (clips, frames)).transpose(1, 2), (0,) * 4 + (1, 1), "replicate"
         )
-        want = F.conv3d(padded, part.weight[..., None, None], groups=groups).transpose(1, 2)
+        kernel = part.weight.mT[..., None, None]  # (D, D / groups, 3, 1, 1)
+        want = F.conv3d(padded, kernel, groups=groups).transpose(1, 2)
         weigh = torch.randn_like(found)
         for ours, theirs in zip(
             torch.autograd.grad((found * weigh).sum(), (x, part.weight)),
@@ -255,6 +256,33 @@ def test_a_temporal_kernel_is_a_convolution_over_repeated_edges(dtype, channels_
             assert_close(ours, theirs)
         assert_close(found, want.flatten(0, 1))
         assert part.weight.is_contiguous()
+
+
+@torch.no_grad()
+def test_temporal_kernels_read_channels_last_whatever_the_clip_lies_in():
+    model = zoo.create("r2p1d:resnet10t", num_frames=FRAMES, img_size=32)
+    seen = []
+
+    def look(_, maps, __):
+        # Maps of one pixel lie both ways.
+        seen.append(maps[0].is_contiguous(memory_format=torch.channels_last))
+
+    for module in model.modules():
+        if isinstance(module, TemporalConv):
+            module.register_forward_hook(look)
+    model(torch.randn(2, 3, FRAMES, 32, 32))
+    assert len(seen) > 8
+    assert all(seen)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_torch_func_sees_no_memory_formats():
+    model = zoo.create("r2p1d:resnet10t", num_frames=FRAMES, img_size=32)
+    add_noise(model)
+    clips = torch.randn(2, 3, FRAMES, 32, 32)
+    each = torch.vmap(lambda clip: model(clip[None]))(clips)
+    assert_close(each[:, 0], model(clips), tolerance=1e-5)
 
 
 @torch.no_grad()

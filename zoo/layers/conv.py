@@ -52,11 +52,8 @@ class Conv3d(nn.Conv3d):
 
     def _has_onednn(self, x: Tensor) -> bool:
         """Whether oneDNN would run it, here and now, so that its memory formats matter."""
-        return (
-            (x.ndim == 5 and eager.is_eager(x, self.weight))
-            and (HAS_ONEDNN and bool(torch.backends.mkldnn.enabled))
-            and not torch._C._are_functorch_transforms_active()  # vmap knows no memory formats
-        )
+        onednn = HAS_ONEDNN and bool(torch.backends.mkldnn.enabled)
+        return x.ndim == 5 and onednn and eager.is_eager(x, self.weight)
 
     def _left_to_torch(self, x: Tensor) -> bool:
         """Whether torch chooses well itself, or must be asked: for gradients, autocast, modes."""

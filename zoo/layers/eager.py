@@ -13,10 +13,13 @@ __all__ = ["is_counted", "is_eager", "is_hooked"]
 def is_eager(*tensors: Tensor) -> bool:
     """Whether a CPU computes with these here and now.
 
-    Graphs that are written down stay free of what suits this machine's memory.
+    Graphs that are written down stay free of what suits this machine's memory, and torch.func's
+    transforms, vmap above all, know no memory formats.
     """
     graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return not graph and all(tensor.is_cpu for tensor in tensors)
+    if graph or torch._C._are_functorch_transforms_active():
+        return False
+    return all(tensor.is_cpu for tensor in tensors)
 
 
 def is_counted() -> bool:

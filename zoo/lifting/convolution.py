@@ -124,6 +124,9 @@ class FrameConv3d(nn.Module):
 class TemporalConv(nn.Module):
     """A convolution over three frames that starts as the identity.
 
+    Its kernels are (D, 3, D / groups): as contiguous memory of this order, a 2D convolution reads
+    them as channels-last, with nothing to sort.
+
     Args:
         chans: Channels D.
         clock: Tells the frames of a clip.
@@ -135,8 +138,8 @@ class TemporalConv(nn.Module):
         super().__init__()
         self.clock, self.where, self.groups = clock, where, groups
         width = chans // groups
-        kernel = torch.zeros(chans, width, 3)
-        kernel[torch.arange(chans), torch.arange(chans) % width, 1] = 1.0
+        kernel = torch.zeros(chans, 3, width)
+        kernel[torch.arange(chans), 1, torch.arange(chans) % width] = 1.0
         self.weight = nn.Parameter(kernel)
         self.bias: nn.Parameter | None = None  # where a BatchNorm is folded into it
 
@@ -147,7 +150,7 @@ class TemporalConv(nn.Module):
         # Where x is channels-last, nothing here is copied.
         tokens = clips.permute(0, 1, 3, 4, 2).reshape(n, t, h * w, d)
         maps = tokens.permute(0, 3, 1, 2)  # (N, D, T, H*W)
-        kernel = self.weight[..., None]
+        kernel = self.weight.view(d, 3, 1, -1).permute(0, 3, 1, 2)  # (D, D / groups, 3, 1)
         out = F.conv2d(maps, kernel, self.bias, padding=(1, 0), groups=self.groups)
         out = out.permute(0, 2, 3, 1)  # (N, T, H*W, D)
         # The edge frames again: zeros stood beyond the clip's ends.

@@ -17,6 +17,7 @@ from converters import resize_temporal_table
 from converters.inflate import Inflation
 from registry.names import LIFTING
 from zoo.layers import ShiftFill
+from zoo.layers.eager import is_eager
 from zoo.layers.frame_pool import FramePooling, make_frame_pool
 from zoo.lifting.attention import TimedFramePool
 from zoo.lifting.clock import Clock
@@ -128,7 +129,11 @@ class LiftedModel(VideoModel):
                 f"zoo.create(..., num_frames={t}) makes one whose table of times is resampled."
             )
         self.clock.start(n, t)
-        return rearrange(x, "n c t h w -> (n t) c h w")
+        frames = rearrange(x, "n c t h w -> (n t) c h w")
+        if self.method == "r2p1d" and is_eager(frames):
+            # So that its temporal kernels copy no maps, whatever the clip lies in.
+            frames = frames.contiguous(memory_format=torch.channels_last)
+        return frames
 
     def _image_features(self, x: Tensor) -> Any:
         """Whatever the image model gives for the frames of clips (N, C, T, H, W)."""
