@@ -9,6 +9,9 @@ import tempfile
 # Two workers with two threads each wait for one another most of the time; read by torch, and by
 # the programs that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Else MKL rounds by where in memory its matrices lie, and weights read from a file, equal to the
+# last bit, give logits that are not. Read when it is loaded.
+os.environ["MKL_CBWR"] = "AUTO,STRICT"
 # Read by huggingface_hub when it is imported, so it must come first.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="videozoo-tests-")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
