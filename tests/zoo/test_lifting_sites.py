@@ -165,6 +165,29 @@ def test_what_cannot_be_run_is_not_traced():
     assert [name for name, _ in residual_convs(nn.Sequential(image))] == ["0.stem"]
 
 
+@pytest.mark.parametrize("name", ["skresnet18", "mixnet_s", "res2net50_26w_4s", "convnext_atto"])
+def test_names_tell_the_convolutions_that_a_run_tells(name):
+    with torch.device("meta"):
+        image = timm.create_model(name)
+    assert [name for name, _ in residual_convs(image)] == trace(image).residual_convs()
+
+
+def test_every_path_beside_the_first_is_on_the_way():
+    with torch.device("meta"):
+        image = timm.create_model("ghostnetv3_050")
+    names = [name for name, _ in residual_convs(image)]
+    # A run also finds those that weigh what the others give.
+    assert set(names) < set(trace(image).residual_convs())
+    assert len(names) == 3 * sum("Bottleneck" in type(m).__name__ for m in image.modules())
+
+
+def test_layers_that_say_they_have_no_shortcut_hide_no_block():
+    block = nn.Sequential(conv(), conv())
+    block.shortcut = nn.Identity()
+    block[0].has_skip = block[1].has_residual = False
+    assert [name for name, _ in residual_convs(nn.Sequential(block))] == ["0.0"]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "site", "widths", "heads"),
     [

@@ -52,28 +52,28 @@ _SHORTCUTS = frozenset(
         *("has_skip", "has_residual", "use_shortcut", "identity", "residual", "conv_shortcut"),
     )
 )
+_LISTS = (nn.ModuleList, nn.ModuleDict)
 _BESIDE = ("shortcut", "downsample", "conv_skip", "skip", "identity", "conv_shortcut")
 
 
 def residual_convs(image: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The first convolution on the longer way through each residual block.
+    """What the longer way through each residual block begins with.
 
     Blocks are known by the attributes that name their shortcut; where nothing has such a name,
     by the sums of a run.
     """
-    blocks = [
-        (name, module)
+    blocks = {
+        name: firsts
         for name, module in image.named_modules()
-        if name and _names_shortcut(module) and next(_way_through(module), None) is not None
+        if name and _names_shortcut(module) and (firsts := _first_on_way(module))
+    }
+    outer = {name[:end] for name in blocks for end in range(len(name)) if name[end] == "."}
+    found: list[tuple[str, nn.Module]] = [
+        (f"{name}.{path}", conv)
+        for name, firsts in blocks.items()
+        if name not in outer
+        for path, conv in firsts
     ]
-    outer = {name[:end] for name, _ in blocks for end in range(len(name)) if name[end] == "."}
-    inner = [(name, module) for name, module in blocks if name not in outer]
-    found: list[tuple[str, nn.Module]] = []
-    for name, block in inner:
-        if getattr(block, "has_skip", True) is False or getattr(block, "has_residual", 1) is False:
-            continue
-        path, conv = next(_way_through(block))
-        found.append((f"{name}.{path}", conv))
     if not found and any(True for _ in _wide_convs(image)):
         traced = trace(image)
         names = traced.residual_convs() if traced else ()
@@ -84,8 +84,11 @@ def residual_convs(image: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _names_shortcut(module: nn.Module) -> bool:
-    """Whether it has one of those attributes; modules take long to say what they do not have."""
-    none = _SHORTCUTS.isdisjoint(vars(module)) and _SHORTCUTS.isdisjoint(module._modules)
+    """Whether it has one of those attributes, and none says that it has no shortcut."""
+    own = vars(module)  # modules themselves take long to say what they do not have
+    if own.get("has_skip", True) is False or own.get("has_residual", True) is False:
+        return False
+    none = _SHORTCUTS.isdisjoint(own) and _SHORTCUTS.isdisjoint(module._modules)
     return not none or _class_names_shortcut(cast("Hashable", type(module)))
 
 
@@ -94,10 +97,29 @@ def _class_names_shortcut(kind: Hashable) -> bool:
     return any(hasattr(kind, word) for word in _SHORTCUTS)
 
 
-def _way_through(block: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    for path, module in block.named_modules():
-        if isinstance(module, nn.Conv2d) and path.partition(".")[0] not in _BESIDE:
-            yield path, module
+def _first_on_way(block: nn.Module) -> list[tuple[str, nn.Conv2d]]:
+    """The convolution that the longer way through a block begins with, or those side by side.
+
+    A list within a layer holds paths side by side (SKNet, GhostNetV3), and so does one that is a
+    layer itself (MixNet's splits); a plain list of the block's own may hold layers in turn (HGNet).
+    """
+    first = next((c for c in _convs(block) if c[0].partition(".")[0] not in _BESIDE), None)
+    if first is None:
+        return []
+    steps = first[0].split(".")
+    for end in range(1, len(steps)):
+        listed = ".".join(steps[:end])
+        members = block.get_submodule(listed)
+        within = end > 1 or type(members) not in _LISTS
+        if within and isinstance(members, _LISTS):
+            inside = (_convs(part, f"{listed}.{name}") for name, part in members.named_children())
+            return [begin for convs in inside if (begin := next(convs, None)) is not None]
+    return [first]
+
+
+def _convs(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Conv2d]]:
+    parts = module.named_modules(prefix=name)
+    return ((path, part) for path, part in parts if isinstance(part, nn.Conv2d))
 
 
 # Token blocks.
