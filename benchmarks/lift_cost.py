@@ -4,12 +4,13 @@ python benchmarks/lift_cost.py --creation
     measures the creation of timm's architectures, into lift_creation.csv beside this script;
     goes on where it left off
 python benchmarks/lift_cost.py --out benchmarks/lift_cost.md
-    measures creation with weights and inference, and writes all tables
+    measures inference, and writes all tables
 
 Every ratio comes from one process: its two sides are timed in turn, and the smallest times of all
-rounds are compared. The temporal kernels of r2p1d: are noise, so that nothing is an identity.
-Creation leaves out architectures of more than `LARGEST` million parameters, and those with another
-one's class and parameters (other input sizes).
+rounds are compared. Inference is measured in several processes, whose memory lies differently. The
+temporal kernels of r2p1d: are noise, so that nothing is an identity. Creation leaves out
+architectures of more than `LARGEST` million parameters, and those with another one's class and
+parameters (other input sizes).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import multiprocessing
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -33,22 +35,19 @@ from torch import Tensor, nn
 import zoo
 from converters.unfilled import shapes_only
 from registry.names import LIFTING
-from zoo.benchmarking.timing import interleave
+from zoo.benchmarking.timing import Spread, interleave
 from zoo.lifting import LiftedModel, RefusedError, inflate
 
 CREATION = Path(__file__).with_name("lift_creation.csv")
 LARGEST = 60
 CREATED = 3  # times that each is created
 GOAL = 0.5
-# Beside these, what is not under the goal without weights is created with weights.
-WITH_WEIGHTS = (
-    ("i3d", "resnet50"),
-    ("r2p1d", "efficientnet_b0"),
-    ("tsm", "convnext_tiny"),
-    ("divided", "vit_base_patch16_224"),
-    ("joint", "vit_base_patch16_224"),
-    ("factorised", "vit_base_patch16_224"),
-)
+PROCESSES = 5
+WEIGHTS = {
+    "drawn": "first values drawn: what `zoo.inflate` adds to timm's model",
+    "loaded": "from a folder with the image model's weights: `zoo.create` less timm's own. timm "
+    "draws first values, which the weights replace; `zoo.create` does not",
+}
 # Name, and the ratio that lifting keeps to.
 RUN = (
     ("resnet18", 1.5),
@@ -73,8 +72,8 @@ def distinct() -> Iterator[str]:
             yield name
 
 
-def creation(name: str) -> list[float | None]:
-    """Seconds to create the image model, and to lift it by each method; None where refused."""
+def drawn(name: str) -> tuple[float, dict[str, float]]:
+    """Seconds to create an image model with first values, and those that each lifting adds."""
     made: list[float] = []
     lifted: dict[str, list[float]] = {method: [] for method in LIFTING}
     for _ in range(CREATED):
@@ -91,22 +90,50 @@ def creation(name: str) -> list[float | None]:
             except RefusedError:
                 continue
             seconds.append(time.perf_counter() - started)
-    return [min(made), *(min(seconds) if seconds else None for seconds in lifted.values())]
+    return min(made), {method: min(seconds) for method, seconds in lifted.items() if seconds}
+
+
+def loaded(name: str) -> tuple[float, dict[str, float]]:
+    """Seconds to create an image model with weights, and those that each lifting adds."""
+    with tempfile.TemporaryDirectory() as folder:
+        image = timm.create_model(name)
+        tensors = image.state_dict().values()
+        alone = len({tensor.data_ptr() for tensor in tensors}) == len(tensors)
+        save_for_hf(image, folder, safe_serialization=alone)  # shared ones (CoaT) need a pickle
+        del image, tensors
+        calls = {"": partial(timm.create_model, f"local-dir:{folder}", pretrained=True)}
+        for method in LIFTING:
+            call = partial(zoo.create, f"{method}:local-dir:{folder}")
+            try:
+                call()
+            except RefusedError:
+                continue
+            calls[method] = call
+        taken = interleave(tuple(calls.values()), rounds=CREATED, warm_up=0)
+    seconds = dict(zip(calls, map(min, taken), strict=True))
+    made = seconds.pop("")
+    return made, {method: lifted - made for method, lifted in seconds.items()}
 
 
 def measure_creation() -> None:
     """Add what is missing to the table of creations."""
-    done = {row["architecture"] for row in read_creation()} if CREATION.is_file() else set()
+    rows = read_creation() if CREATION.is_file() else []
+    done = {(row["architecture"], row["weights"]) for row in rows}
     with CREATION.open("a", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         if not done:
-            table.writerow(["architecture", "seconds", *LIFTING])
+            table.writerow(["architecture", "weights", "seconds", *LIFTING])
         for name in distinct():
-            if name not in done:
-                made, *lifted = creation(name)
-                assert made is not None
-                ratios = ["" if lift is None else f"{lift / made:.3f}" for lift in lifted]
-                table.writerow([name, f"{made:.4f}", *ratios])
+            for weights, measure in (("drawn", drawn), ("loaded", loaded)):
+                if (name, weights) in done:
+                    continue
+                try:
+                    made, added = measure(name)
+                except ConnectionError:  # timm fetches a part of it whatever file is given
+                    print(f"{name} cannot be created from a folder.")
+                    continue
+                ratios = [f"{added[m] / made:.3f}" if m in added else "" for m in LIFTING]
+                table.writerow([name, weights, f"{made:.4f}", *ratios])
                 file.flush()
 
 
@@ -116,64 +143,29 @@ def read_creation() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def missed(rows: list[dict[str, str]], method: str) -> list[str]:
-    """The architectures whose lifting is not under the goal, the worst first."""
-    found = [row for row in rows if row[method] and float(row[method]) >= GOAL]
-    found.sort(key=lambda row: float(row[method]), reverse=True)
-    return [row["architecture"] for row in found]
-
-
-def creation_table() -> list[str]:
+def creation_table(weights: str) -> list[str]:
     """What the table of creations says, a line a method."""
-    rows = read_creation()
+    rows = [row for row in read_creation() if row["weights"] == weights]
     lines = [
-        f"Creation: seconds that lifting adds, as a part of the image model's own creation (goal: "
-        f"under {GOAL}), the smallest of {CREATED} times each. All of timm's architectures of at "
-        f"most {LARGEST} million parameters that have layers of their own, {len(rows)}; every "
-        f"ratio is in [lift_creation.csv]({CREATION.name}).",
+        f"Creation, {WEIGHTS[weights]}. Parts of timm's own seconds (goal: under {GOAL}), the "
+        f"smallest of {CREATED} times each, of {len(rows)} architectures: all of timm's of at "
+        f"most {LARGEST} million parameters that have layers of their own. Every ratio is in "
+        f"[lift_creation.csv]({CREATION.name}).",
         "",
         "| method | lifts | under the goal | median | not under the goal |",
         "|---|---|---|---|---|",
     ]
     for method in LIFTING:
-        ratios = {row["architecture"]: float(row[method]) for row in rows if row[method]}
-        over = missed(rows, method)
-        named = ", ".join(f"{name} {ratios[name]:.2f}" for name in over) or "none"
+        own = {row["architecture"]: float(row["seconds"]) for row in rows}
+        added = {row["architecture"]: float(row[method]) for row in rows if row[method]}
+        over = sorted((name for name in added if added[name] >= GOAL), key=added.__getitem__)
+        named = ", ".join(
+            f"{name} {added[name]:.2f} of {own[name] * 1000:.0f} ms" for name in reversed(over)
+        )
         lines.append(
-            f"| `{method}:` | {len(ratios)} | {len(ratios) - len(over)} | "
-            f"{median(ratios.values()):.2f} | {named} |"
+            f"| `{method}:` | {len(added)} | {len(added) - len(over)} | "
+            f"{median(added.values()):.2f} | {named or 'none'} |"
         )
-    return lines
-
-
-def creation_with_weights(method: str, name: str, rounds: int) -> tuple[float, float]:
-    """Seconds of timm and of `zoo.create`, both from one folder with the image model's weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        save_for_hf(timm.create_model(name), folder, safe_serialization=True)
-        calls: tuple[Callable[[], object], ...] = (
-            partial(timm.create_model, f"local-dir:{folder}", pretrained=True),
-            partial(zoo.create, f"{method}:local-dir:{folder}"),
-        )
-        first, second = map(min, interleave(calls, rounds=rounds))
-    return first, second
-
-
-def weights_table(rounds: int) -> list[str]:
-    """Measure creation with weights, a line a model."""
-    lines = [
-        f"Creation with the image model's weights, from a folder; the smallest of {rounds} rounds. "
-        f"timm draws first values, which the weights replace; `zoo.create` does not. What is added "
-        f"is a part of timm's own seconds. The first are often used, the others are those above.",
-        "",
-        "| model | timm's own seconds | `zoo.create` seconds | added |",
-        "|---|---|---|---|",
-    ]
-    rows = read_creation()
-    over = [(method, name) for method in LIFTING for name in missed(rows, method)]
-    for method, name in (*WITH_WEIGHTS, *over):
-        first, second = creation_with_weights(method, name, rounds)
-        added = second / first - 1
-        lines.append(f"| {method}:{name} | {first:.3f} | {second:.3f} | {added:.2f} |")
     return lines
 
 
@@ -195,23 +187,43 @@ def clip_of(side: int) -> Tensor:
 
 
 @torch.inference_mode()
+def inference(name: str, rounds: int, side: int) -> tuple[float, float]:
+    """Seconds of framepool: and of r2p1d:, in a process of its own."""
+    settle()
+    clip = clip_of(side)
+    pooled, factored = lifted_pair(name)
+    first, second = map(
+        min, interleave([partial(m, clip) for m in (pooled, factored)], rounds=rounds)
+    )
+    return first, second
+
+
 def inference_table(rounds: int, side: int) -> list[str]:
     """Measure r2p1d: beside framepool:, a line a model."""
     lines = [
-        f"Inference on one clip of 8 frames of {side}x{side}, the smallest of {rounds} rounds: "
-        f"`r2p1d:` with noise in its temporal kernels, beside `framepool:`.",
+        f"Inference on one clip of 8 frames of {side}x{side}: `r2p1d:` with noise in its temporal "
+        f"kernels, beside `framepool:`, the smallest of {rounds} rounds each. Medians of "
+        f"{PROCESSES} processes, and the smallest and the largest ratio.",
         "",
-        "| image model | `framepool:` seconds | `r2p1d:` seconds | ratio | goal |",
-        "|---|---|---|---|---|",
+        "| image model | `framepool:` seconds | `r2p1d:` seconds | ratio | from, to | goal |",
+        "|---|---|---|---|---|---|",
     ]
-    clip = clip_of(side)
-    for name, goal in RUN:
-        pooled, factored = lifted_pair(name)
-        calls = (partial(pooled, clip), partial(factored, clip))
-        first, second = map(min, interleave(calls, rounds=rounds))
-        ratio = second / first
-        lines.append(f"| {name} | {first:.2f} | {second:.2f} | {ratio:.2f} | {goal} |")
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as fresh:
+        for name, goal in RUN:
+            pairs = fresh.starmap(inference, [(name, rounds, side)] * PROCESSES, chunksize=1)
+            first, second = (median(side) for side in zip(*pairs, strict=True))
+            spread = Spread.of([factored / pooled for pooled, factored in pairs])
+            lines.append(
+                f"| {name} | {first:.2f} | {second:.2f} | {spread.median:.2f} | "
+                f"{spread.smallest:.2f}, {spread.largest:.2f} | {goal} |"
+            )
     return lines
+
+
+def settle() -> None:
+    """One thread, and nothing said about timm's own deprecations."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
 
 
 def main() -> None:
@@ -222,8 +234,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--side", type=int, default=224)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    settle()
     if arguments.creation:
         measure_creation()
         return
@@ -233,10 +244,7 @@ def main() -> None:
         f"Written by `benchmarks/lift_cost.py` with timm {timm.__version__} and torch "
         f"{torch.__version__}, one thread of a CPU.",
         "",
-        *creation_table(),
-        "",
-        *weights_table(arguments.rounds),
-        "",
+        *(line for weights in WEIGHTS for line in (*creation_table(weights), "")),
         *inference_table(arguments.rounds, arguments.side),
     ]
     print("\n".join(text))
