@@ -211,7 +211,7 @@ def inference_table(rounds: int, side: int) -> list[str]:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as fresh:
         for name, goal in RUN:
             pairs = fresh.starmap(inference, [(name, rounds, side)] * PROCESSES, chunksize=1)
-            first, second = (median(side) for side in zip(*pairs, strict=True))
+            first, second = map(median, zip(*pairs, strict=True))
             spread = Spread.of([factored / pooled for pooled, factored in pairs])
             lines.append(
                 f"| {name} | {first:.2f} | {second:.2f} | {spread.median:.2f} | "

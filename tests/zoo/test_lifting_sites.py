@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import zoo
 from zoo.lifting.attention import TemporalAttention
 from zoo.lifting.clock import Clock
 from zoo.lifting.sites import (
@@ -179,6 +180,15 @@ def test_every_path_beside_the_first_is_on_the_way():
     # A run also finds those that weigh what the others give.
     assert set(names) < set(trace(image).residual_convs())
     assert len(names) == 3 * sum("Bottleneck" in type(m).__name__ for m in image.modules())
+
+
+def test_a_layer_that_blocks_share_is_shifted_once():
+    with torch.device("meta"):
+        image = timm.create_model("coat_tiny")
+    model = zoo.inflate(image, method="tsm", num_frames=4)
+    shifts = [len(module._forward_pre_hooks) for module in model.modules()]
+    # Four layers of positions, and the three paths of the encoding that parallel blocks share.
+    assert sorted(filter(None, shifts)) == [1] * 7
 
 
 def test_layers_that_say_they_have_no_shortcut_hide_no_block():

@@ -150,7 +150,7 @@ class TemporalConv(nn.Module):
         # Where x is channels-last, nothing here is copied.
         tokens = clips.permute(0, 1, 3, 4, 2).reshape(n, t, h * w, d)
         maps = tokens.permute(0, 3, 1, 2)  # (N, D, T, H*W)
-        kernel = self.weight.view(d, 3, 1, -1).permute(0, 3, 1, 2)  # (D, D / groups, 3, 1)
+        kernel = self.weight[:, :, None].permute(0, 3, 1, 2)  # (D, D / groups, 3, 1)
         out = F.conv2d(maps, kernel, self.bias, padding=(1, 0), groups=self.groups)
         out = out.permute(0, 2, 3, 1)  # (N, T, H*W, D)
         # The edge frames again: zeros stood beyond the clip's ends.

@@ -131,7 +131,7 @@ class LiftedModel(VideoModel):
         self.clock.start(n, t)
         frames = rearrange(x, "n c t h w -> (n t) c h w")
         if self.method == "r2p1d" and is_eager(frames):
-            # So that its temporal kernels copy no maps, whatever the clip lies in.
+            # Its temporal kernels work on channels-last maps, and so do the convolutions between.
             frames = frames.contiguous(memory_format=torch.channels_last)
         return frames
 

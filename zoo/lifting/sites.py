@@ -68,12 +68,12 @@ def residual_convs(image: nn.Module) -> list[tuple[str, nn.Module]]:
         if name and _names_shortcut(module) and (firsts := _first_on_way(module))
     }
     outer = {name[:end] for name in blocks for end in range(len(name)) if name[end] == "."}
-    found: list[tuple[str, nn.Module]] = [
-        (f"{name}.{path}", conv)
-        for name, firsts in blocks.items()
-        if name not in outer
-        for path, conv in firsts
-    ]
+    once: dict[int, tuple[str, nn.Module]] = {}  # CoaT's blocks share layers
+    for name, firsts in blocks.items():
+        if name not in outer:
+            for path, conv in firsts:
+                once.setdefault(id(conv), (f"{name}.{path}", conv))
+    found = list(once.values())
     if not found and any(True for _ in _wide_convs(image)):
         traced = trace(image)
         names = traced.residual_convs() if traced else ()
@@ -98,10 +98,11 @@ def _class_names_shortcut(kind: Hashable) -> bool:
 
 
 def _first_on_way(block: nn.Module) -> list[tuple[str, nn.Conv2d]]:
-    """The convolution that the longer way through a block begins with, or those side by side.
+    """The convolution that the longer way through a block begins with, or those of a list.
 
     A list within a layer holds paths side by side (SKNet, GhostNetV3), and so does one that is a
-    layer itself (MixNet's splits); a plain list of the block's own may hold layers in turn (HGNet).
+    layer itself (MixNet's splits). A plain list of the block's own may hold layers in turn (HGNet):
+    of it, as of paths with names of their own (RepVGG), the first is taken.
     """
     first = next((c for c in _convs(block) if c[0].partition(".")[0] not in _BESIDE), None)
     if first is None:
@@ -110,8 +111,8 @@ def _first_on_way(block: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     for end in range(1, len(steps)):
         listed = ".".join(steps[:end])
         members = block.get_submodule(listed)
-        within = end > 1 or type(members) not in _LISTS
-        if within and isinstance(members, _LISTS):
+        plain_and_own = end == 1 and type(members) in _LISTS
+        if isinstance(members, _LISTS) and not plain_and_own:
             inside = (_convs(part, f"{listed}.{name}") for name, part in members.named_children())
             return [begin for convs in inside if (begin := next(convs, None)) is not None]
     return [first]
