@@ -139,12 +139,15 @@ class Call(BaseHTTPRequestHandler):
             self.send_header(name, value)
         length = len(content) if self.fault.length is None else self.fault.length
         self.send_header("Content-Length", str(length))
+        if length != len(content):
+            # The two sides disagree where this answer ends, so another may not follow it.
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self._write(content[:cut])
         if cut is not None and self.fault.hang:
             self._hang()
-        if cut is not None or length != len(content):
+        if cut is not None:
             raise Dropped
 
     def send_file(self, content, etag, **headers):
