@@ -10,7 +10,7 @@ from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-from zoo.layers import Conv3d
+from zoo.layers import Conv3d, GuardedConv3d
 
 CASES = {
     "spatial": {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)},
@@ -39,6 +39,43 @@ def test_it_gives_what_torchs_convolution_gives(case, size):
     ours(clip).square().sum().backward()
     wanted.square().sum().backward()
     assert_close(ours.weight.grad, plain.weight.grad, tolerance=1e-5)
+
+
+def gradients(kind, clip, wanted, **options):
+    """The gradients of a convolution's weights and input, for those of its output."""
+    torch.manual_seed(0)
+    conv = kind(clip.shape[1], wanted.shape[1], bias=False, **options).to(clip.dtype)
+    # Both kinds draw the same weights, which bfloat16 holds without rounding.
+    conv.weight.data = conv.weight.data.bfloat16().to(clip.dtype)
+    clip = clip.clone().requires_grad_()
+    conv(clip).backward(wanted.to(clip.dtype))
+    return conv.weight.grad, clip.grad
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "kind, dtype, t, stride, frames",
+    [
+        *((kind, "bfloat16", 3, 1, 2) for kind in (GuardedConv3d, Conv3d)),
+        *((Conv3d, "bfloat16", 5, stride, frames) for stride in (1, 2) for frames in (3, 4)),
+        (Conv3d, "bfloat16", 7, 1, 6),
+        *((Conv3d, "float32", 7, 2, frames) for frames in (6, 7)),
+    ],
+)
+def test_weights_learn_from_clips_no_longer_than_the_kernel(
+    kind, dtype, t, stride, frames, channels_last
+):
+    """Plain torch fails each of these on a processor with AVX512_BF16."""
+    options = {"kernel_size": (t, 3, 3), "stride": (stride, 1, 1), "padding": (t // 2, 1, 1)}
+    clip = random_clip((2, 16, frames, 9, 9), seed=1).bfloat16().float()
+    if channels_last:
+        clip = clip.to(memory_format=torch.channels_last_3d)
+    wanted = random_clip((2, 32, -(-frames // stride), 9, 9), seed=2).bfloat16().float()
+    exact = gradients(nn.Conv3d, clip.double(), wanted, **options)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        found = gradients(kind, clip, wanted, **options)
+    for ours, theirs in zip(found, exact, strict=True):
+        assert_close(ours.double(), theirs, tolerance=0.02 if dtype == "bfloat16" else 1e-5)
 
 
 CONVOLUTIONAL = ("test_r2p1d", "test_r3d", "test_slowfast", "test_csn", "test_x3d", "test_s3d")

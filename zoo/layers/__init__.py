@@ -8,7 +8,14 @@ from zoo.layers.attention import (
     split_heads,
 )
 from zoo.layers.classifier import make_classifier
-from zoo.layers.conv import Conv2Plus1D, Conv3d, InflatedConv3d, TemporalPadding, middle_channels
+from zoo.layers.conv import (
+    Conv2Plus1D,
+    Conv3d,
+    GuardedConv3d,
+    InflatedConv3d,
+    TemporalPadding,
+    middle_channels,
+)
 from zoo.layers.drop_path import DropPath
 from zoo.layers.frame_pool import AttentionFramePool, FramePooling, make_frame_pool
 from zoo.layers.patches import PatchConv2d, PatchConv3d
@@ -30,6 +37,7 @@ __all__ = [
     "Conv3d",
     "DropPath",
     "FramePooling",
+    "GuardedConv3d",
     "InflatedConv3d",
     "Mlp",
     "PatchConv2d",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from converters.inflate import Inflation, inflate_conv
@@ -14,6 +15,7 @@ __all__ = [
     "HAS_ONEDNN",
     "Conv2Plus1D",
     "Conv3d",
+    "GuardedConv3d",
     "InflatedConv3d",
     "TemporalPadding",
     "middle_channels",
@@ -28,7 +30,35 @@ FEW_PLACES = 256
 """Places of a small map; below, oneDNN spends more on sorting the weights than it saves."""
 
 
-class Conv3d(nn.Conv3d):
+class GuardedConv3d(nn.Conv3d):
+    """torch's convolution, whose weights also learn from clips no longer than the kernel.
+
+    On a CPU, oneDNN (3.13, of torch 2.15) silently computes a wrong gradient of the weights where
+    it pads clips of 1 < T <= t frames for a kernel of t: in bfloat16 for every t, from memory that
+    nobody wrote; in float32 for t = 7 with a stride, where the process may also die. It is right
+    where it has nothing to pad, so the zeros are laid beyond such clips here.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+        """Map (N, C, T, H, W) to (N, D, T', H', W'); `nn.Conv3d.forward` calls it."""
+        padding = self.padding
+        if isinstance(padding, str) or not self._is_misled(input, weight):
+            return super()._conv_forward(input, weight, bias)
+        frames, *space = padding
+        input = F.pad(input, (0, 0, 0, 0, frames, frames))  # noqa: A001
+        return F.conv3d(input, weight, bias, self.stride, (0, *space), self.dilation, self.groups)
+
+    def _is_misled(self, x: Tensor, weight: Tensor) -> bool:
+        """Whether the gradient of the weights would be wrong for clips (N, C, T, H, W)."""
+        pads = self.padding_mode == "zeros" and self.padding[0] != 0
+        if not pads or not x.is_cpu or not eager.learns(weight):
+            return False
+        t = self.kernel_size[0]
+        exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        return not (exact and t <= 3) and 1 < x.shape[-3] <= t
+
+
+class Conv3d(GuardedConv3d):
     """torch's convolution, which on a CPU keeps its maps channels-last and runs in oneDNN.
 
     The values are those of `nn.Conv3d`, to rounding. Two things cost time there. Maps that lie
@@ -59,7 +89,7 @@ class Conv3d(nn.Conv3d):
         """Whether torch chooses well itself, or must be asked: for gradients, autocast, modes."""
         sorted_already = self.weight.is_contiguous(memory_format=torch.channels_last_3d)
         return (
-            (torch.is_grad_enabled() and self._learns(x))
+            eager.learns(x, self.weight, self.bias)
             or x.dtype != torch.float32
             or self.weight.dtype != torch.float32
             or self.padding_mode != "zeros"
@@ -67,10 +97,6 @@ class Conv3d(nn.Conv3d):
             or torch.is_autocast_enabled("cpu")
             or eager.is_counted()
         )
-
-    def _learns(self, x: Tensor) -> bool:
-        weights = (self.weight,) if self.bias is None else (self.weight, self.bias)
-        return any(tensor.requires_grad for tensor in (x, *weights))
 
 
 def middle_channels(in_chans: int, out_chans: int) -> int:

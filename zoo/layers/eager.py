@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["is_counted", "is_eager", "is_hooked"]
+__all__ = ["is_counted", "is_eager", "is_hooked", "learns"]
 
 
 def is_eager(*tensors: Tensor) -> bool:
@@ -20,6 +20,11 @@ def is_eager(*tensors: Tensor) -> bool:
     if graph or torch._C._are_functorch_transforms_active():
         return False
     return all(tensor.is_cpu for tensor in tensors)
+
+
+def learns(*tensors: Tensor | None) -> bool:
+    """Whether a gradient of any of these may be asked for."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def is_counted() -> bool:

@@ -30,7 +30,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import DropPath, Mlp, make_classifier
+from zoo.layers import DropPath, GuardedConv3d, Mlp, make_classifier
 from zoo.models._tokens import TokenModel
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_chans: int, embed_dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(in_chans, embed_dim, (3, 7, 7), stride=_STRIDE, padding=(1, 3, 3))
+        self.proj = GuardedConv3d(in_chans, embed_dim, (3, 7, 7), stride=_STRIDE, padding=(1, 3, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, T', H', W', D)."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from converters import resize_spatial_table, resize_temporal_table
 from registry import Paper, register_model
-from zoo.layers import DropPath, Mlp, channels_last_maps, make_classifier
+from zoo.layers import DropPath, GuardedConv3d, Mlp, channels_last_maps, make_classifier
 from zoo.models._mvit_weights import (
     LAYOUTS_V1,
     LAYOUTS_V2,
@@ -76,7 +76,7 @@ class Pool(nn.Module):
     ) -> None:
         super().__init__()
         t, side = kernel
-        self.conv = nn.Conv3d(
+        self.conv = GuardedConv3d(
             dim,
             dim,
             (t, side, side),
@@ -291,7 +291,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_chans: int, embed_dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(
+        self.proj = GuardedConv3d(
             in_chans, embed_dim, (3, 7, 7), stride=PATCH_STRIDE, padding=(1, 3, 3)
         )
 

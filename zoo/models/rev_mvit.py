@@ -30,7 +30,7 @@ from registry import (
     Weights,
     register_model,
 )
-from zoo.layers import DropPath, Mlp, channels_last_maps, make_classifier
+from zoo.layers import DropPath, GuardedConv3d, Mlp, channels_last_maps, make_classifier
 from zoo.models._tokens import TokenModel
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Pool(nn.Module):
     def __init__(self, dim: int, *, grid: Grid, stride: int) -> None:
         super().__init__()
         strides = (1, stride, stride)
-        self.conv = nn.Conv3d(dim, dim, 3, stride=strides, padding=1, groups=dim, bias=False)
+        self.conv = GuardedConv3d(dim, dim, 3, stride=strides, padding=1, groups=dim, bias=False)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.grid = grid
 
@@ -193,7 +193,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_chans: int, embed_dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(
+        self.proj = GuardedConv3d(
             in_chans, embed_dim, (3, 7, 7), stride=PATCH_STRIDE, padding=(1, 3, 3)
         )
 
