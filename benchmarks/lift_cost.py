@@ -51,6 +51,7 @@ WEIGHTS = {
 # Name, and the ratio that lifting keeps to.
 RUN = (
     ("resnet18", 1.5),
+    ("resnet34", 1.5),
     ("resnet50", 1.5),
     ("resnext50_32x4d", 1.5),
     ("mobilenetv2_100", 2.5),

@@ -124,8 +124,9 @@ class FrameConv3d(nn.Module):
 class TemporalConv(nn.Module):
     """A convolution over three frames that starts as the identity.
 
-    Its kernels are (D, 3, D / groups): as contiguous memory of this order, a 2D convolution reads
-    them as channels-last, with nothing to sort.
+    Zeros stand beyond the clip's ends, as in R(2+1)D; the identity does not look there. Kernels
+    are (D, 3, D / groups): as contiguous memory of this order, a 2D convolution reads them as
+    channels-last, with nothing to sort.
 
     Args:
         chans: Channels D.
@@ -152,22 +153,8 @@ class TemporalConv(nn.Module):
         maps = tokens.permute(0, 3, 1, 2)  # (N, D, T, H*W)
         kernel = self.weight[:, :, None].permute(0, 3, 1, 2)  # (D, D / groups, 3, 1)
         out = F.conv2d(maps, kernel, self.bias, padding=(1, 0), groups=self.groups)
-        out = out.permute(0, 2, 3, 1)  # (N, T, H*W, D)
-        # The edge frames again: zeros stood beyond the clip's ends.
-        tokens, kernel = tokens.to(out.dtype), kernel.to(out.dtype)  # autocast may have chosen it
-        for at, time in ((0, 0), (-1, 2)):
-            self._add(out[:, at], tokens[:, at], kernel[:, :, time, 0])
-        clips = out.reshape(n, t, h, w, d).permute(0, 1, 4, 2, 3)
+        clips = out.permute(0, 2, 1, 3).reshape(n, t, d, h, w)
         return self.clock.join(clips, self.where)
-
-    def _add(self, out: Tensor, frame: Tensor, weight: Tensor) -> None:
-        """Add a frame (N, H*W, D) through a part of the kernel, (D, D / groups), in place."""
-        if weight.shape[1] == 1:
-            out.addcmul_(frame, weight[:, 0])
-        elif self.groups == 1:
-            out.baddbmm_(frame, weight.t().expand(frame.shape[0], *weight.shape))
-        else:
-            out += F.conv1d(frame.mT, weight[..., None], groups=self.groups).mT
 
 
 class FrameShift(nn.Module):
