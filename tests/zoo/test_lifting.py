@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import zoo
 from zoo.lifting import RefusedError, lifted_architecture
 from zoo.lifting.clock import Clock
-from zoo.lifting.convolution import TemporalConv
+from zoo.lifting.convolution import FrameConv3d, TemporalConv
 
 FRAMES = 4
 FAMILIES = {
@@ -254,6 +254,27 @@ def test_a_temporal_kernel_is_a_convolution_between_zeros(dtype, channels_last, 
             assert_close(ours, theirs)
         assert_close(found, want.flatten(0, 1))
         assert part.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_inflated_kernels_learn_from_small_maps_in_bfloat16(groups):
+    """Plain torch fails on a processor with AVX512_BF16."""
+    clock = Clock(FRAMES)
+    conv = FrameConv3d(nn.Conv2d(16, 16, 7, padding=3, groups=groups), clock, "x", mode="mean")
+    conv.weight.data = conv.weight.data.bfloat16().float()
+    x = torch.randn(2 * FRAMES, 16, 2, 2).bfloat16().float()
+    x = x.contiguous(memory_format=torch.channels_last)
+    clock.start(2, FRAMES)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(x)
+    weigh = torch.randn_like(found)
+    exact = copy.deepcopy(conv).double()
+    exact.clock.start(2, FRAMES)
+    assert_close(
+        torch.autograd.grad(found, conv.weight, weigh)[0].double(),
+        torch.autograd.grad(exact(x.double()), exact.weight, weigh.double())[0],
+        tolerance=0.02,
+    )
 
 
 @torch.no_grad()

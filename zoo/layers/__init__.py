@@ -14,6 +14,7 @@ from zoo.layers.conv import (
     GuardedConv3d,
     InflatedConv3d,
     TemporalPadding,
+    is_misled,
     middle_channels,
 )
 from zoo.layers.drop_path import DropPath
@@ -52,6 +53,7 @@ __all__ = [
     "channels_last_maps",
     "divisible",
     "frame_counts",
+    "is_misled",
     "make_classifier",
     "make_frame_pool",
     "middle_channels",

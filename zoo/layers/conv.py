@@ -18,6 +18,7 @@ __all__ = [
     "GuardedConv3d",
     "InflatedConv3d",
     "TemporalPadding",
+    "is_misled",
     "middle_channels",
 ]
 
@@ -30,32 +31,41 @@ FEW_PLACES = 256
 """Places of a small map; below, oneDNN spends more on sorting the weights than it saves."""
 
 
-class GuardedConv3d(nn.Conv3d):
-    """torch's convolution, whose weights also learn from clips no longer than the kernel.
+def is_misled(x: Tensor, weight: Tensor, *, training: bool) -> bool:
+    """Whether the gradient of a convolution's weights would be wrong if it padded the clips.
 
-    On a CPU, oneDNN (3.13, of torch 2.15) silently computes a wrong gradient of the weights where
-    it pads clips of 1 < T <= t frames for a kernel of t: in bfloat16 for every t, from memory that
-    nobody wrote; in float32 for t = 7 with a stride, where the process may also die. It is right
-    where it has nothing to pad, so the zeros are laid beyond such clips here.
+    On a CPU, oneDNN (3.13, of torch 2.15) silently computes it wrong where it pads maps that are
+    no longer, higher or wider than the kernel: in bfloat16 for kernels from 3 on, from memory that
+    nobody wrote; in float32 for 7 with a stride, where the process may also die. It is right where
+    it has nothing to pad.
+
+    Args:
+        x: Clips (N, C, T, H, W).
+        weight: Kernels (D, C / groups, t, h, w).
+        training: Whether a graph that is written down is to learn.
     """
+    if not x.is_cpu or x.dtype == torch.float64 or not eager.learns(weight):
+        return False
+    # A graph for answers is to hold for clips of other lengths, which a look at them forbids.
+    if eager.is_traced() and not training:
+        return False
+    exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    right = 5 if exact else 1  # the longest kernel that learns right everywhere
+    sizes = zip(x.shape[-3:], weight.shape[-3:], strict=True)
+    return any(kernel > right and size <= kernel for size, kernel in sizes)
+
+
+class GuardedConv3d(nn.Conv3d):
+    """torch's convolution, which lays zeros around the clips itself where oneDNN `is_misled`."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
         """Map (N, C, T, H, W) to (N, D, T', H', W'); `nn.Conv3d.forward` calls it."""
-        padding = self.padding
-        if isinstance(padding, str) or not self._is_misled(input, weight):
+        zeros = self._reversed_padding_repeated_twice  # before and after W, H, T
+        pads = self.padding_mode == "zeros" and any(zeros)
+        if not pads or not is_misled(input, weight, training=self.training):
             return super()._conv_forward(input, weight, bias)
-        frames, *space = padding
-        input = F.pad(input, (0, 0, 0, 0, frames, frames))  # noqa: A001
-        return F.conv3d(input, weight, bias, self.stride, (0, *space), self.dilation, self.groups)
-
-    def _is_misled(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether the gradient of the weights would be wrong for clips (N, C, T, H, W)."""
-        pads = self.padding_mode == "zeros" and self.padding[0] != 0
-        if not pads or not x.is_cpu or not eager.learns(weight):
-            return False
-        t = self.kernel_size[0]
-        exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        return not (exact and t <= 3) and 1 < x.shape[-3] <= t
+        padded = F.pad(input, zeros)
+        return F.conv3d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
 
 
 class Conv3d(GuardedConv3d):

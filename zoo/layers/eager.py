@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["is_counted", "is_eager", "is_hooked", "learns"]
+__all__ = ["is_counted", "is_eager", "is_hooked", "is_traced", "learns"]
+
+
+def is_traced() -> bool:
+    """Whether a graph is written down, by torch.compile, torch.export or torch.jit."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def is_eager(*tensors: Tensor) -> bool:
@@ -16,8 +21,7 @@ def is_eager(*tensors: Tensor) -> bool:
     Graphs that are written down stay free of what suits this machine's memory, and torch.func's
     transforms, vmap above all, know no memory formats.
     """
-    graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    if graph or torch._C._are_functorch_transforms_active():
+    if is_traced() or torch._C._are_functorch_transforms_active():
         return False
     return all(tensor.is_cpu for tensor in tensors)
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from converters.inflate import Inflation, inflate_conv
-from zoo.layers import ShiftFill, TemporalShift
+from zoo.layers import ShiftFill, TemporalShift, is_misled
 from zoo.lifting.clock import Clock
 
 __all__ = ["FrameConv3d", "FrameShift", "TemporalConv"]
@@ -102,9 +102,12 @@ class FrameConv3d(nn.Module):
         strided = self.temporal_stride > 1
         clips = self.clock.split(x, self.where, given=strided)  # (N, T, C, H, W)
         clips = rearrange(clips, "n t c h w -> n c t h w")
+        clips, kernel = _edges(clips, self.length // 2, dim=2), self._kernel()
+        if (h or w) and is_misled(clips, kernel, training=self.training):
+            clips, h, w = F.pad(clips, (w, w, h, h)), 0, 0
         clips = F.conv3d(
-            _edges(clips, self.length // 2, dim=2),
-            self._kernel(),
+            clips,
+            kernel,
             self.bias,
             stride=(self.temporal_stride, *self.stride),
             padding=(0, h, w),
