@@ -14,8 +14,8 @@ from zoo.layers.conv import (
     GuardedConv3d,
     InflatedConv3d,
     TemporalPadding,
-    is_misled,
     middle_channels,
+    padding_spoils_gradient,
 )
 from zoo.layers.drop_path import DropPath
 from zoo.layers.frame_pool import AttentionFramePool, FramePooling, make_frame_pool
@@ -53,11 +53,11 @@ __all__ = [
     "channels_last_maps",
     "divisible",
     "frame_counts",
-    "is_misled",
     "make_classifier",
     "make_frame_pool",
     "middle_channels",
     "pad_space",
+    "padding_spoils_gradient",
     "position_encoding",
     "running_mean",
     "same_padding",

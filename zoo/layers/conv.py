@@ -18,8 +18,8 @@ __all__ = [
     "GuardedConv3d",
     "InflatedConv3d",
     "TemporalPadding",
-    "is_misled",
     "middle_channels",
+    "padding_spoils_gradient",
 ]
 
 TemporalPadding: TypeAlias = Literal["replicate", "zeros"]
@@ -31,8 +31,8 @@ FEW_PLACES = 256
 """Places of a small map; below, oneDNN spends more on sorting the weights than it saves."""
 
 
-def is_misled(x: Tensor, weight: Tensor, *, training: bool) -> bool:
-    """Whether the gradient of a convolution's weights would be wrong if it padded the clips.
+def padding_spoils_gradient(x: Tensor, weight: Tensor, *, training: bool) -> bool:
+    """Whether a convolution that pads these clips itself gets a wrong gradient of its weights.
 
     On a CPU, oneDNN (3.13, of torch 2.15) silently computes it wrong where it pads maps that are
     no longer, higher or wider than the kernel: in bfloat16 for kernels from 3 on, from memory that
@@ -56,13 +56,13 @@ def is_misled(x: Tensor, weight: Tensor, *, training: bool) -> bool:
 
 
 class GuardedConv3d(nn.Conv3d):
-    """torch's convolution, which lays zeros around the clips itself where oneDNN `is_misled`."""
+    """torch's convolution, with zeros laid around clips first where `padding_spoils_gradient`."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
         """Map (N, C, T, H, W) to (N, D, T', H', W'); `nn.Conv3d.forward` calls it."""
         zeros = self._reversed_padding_repeated_twice  # before and after W, H, T
         pads = self.padding_mode == "zeros" and any(zeros)
-        if not pads or not is_misled(input, weight, training=self.training):
+        if not pads or not padding_spoils_gradient(input, weight, training=self.training):
             return super()._conv_forward(input, weight, bias)
         padded = F.pad(input, zeros)
         return F.conv3d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from converters.inflate import Inflation, inflate_conv
-from zoo.layers import ShiftFill, TemporalShift, is_misled
+from zoo.layers import ShiftFill, TemporalShift, padding_spoils_gradient
 from zoo.lifting.clock import Clock
 
 __all__ = ["FrameConv3d", "FrameShift", "TemporalConv"]
@@ -103,7 +103,7 @@ class FrameConv3d(nn.Module):
         clips = self.clock.split(x, self.where, given=strided)  # (N, T, C, H, W)
         clips = rearrange(clips, "n t c h w -> n c t h w")
         clips, kernel = _edges(clips, self.length // 2, dim=2), self._kernel()
-        if (h or w) and is_misled(clips, kernel, training=self.training):
+        if (h or w) and padding_spoils_gradient(clips, kernel, training=self.training):
             clips, h, w = F.pad(clips, (w, w, h, h)), 0, 0
         clips = F.conv3d(
             clips,
@@ -151,12 +151,11 @@ class TemporalConv(nn.Module):
         """Map frames (N*T, D, H, W) to the same."""
         clips = self.clock.split(x, self.where)  # (N, T, D, H, W)
         n, t, d, h, w = clips.shape
-        # Where x is channels-last, nothing here is copied.
-        tokens = clips.permute(0, 1, 3, 4, 2).reshape(n, t, h * w, d)
-        maps = tokens.permute(0, 3, 1, 2)  # (N, D, T, H*W)
+        # Where x is channels-last, so are these maps, and nothing is copied.
+        maps = clips.transpose(1, 2).flatten(3)  # (N, D, T, H*W)
         kernel = self.weight[:, :, None].permute(0, 3, 1, 2)  # (D, D / groups, 3, 1)
         out = F.conv2d(maps, kernel, self.bias, padding=(1, 0), groups=self.groups)
-        clips = out.permute(0, 2, 1, 3).reshape(n, t, d, h, w)
+        clips = out.transpose(1, 2).reshape(n, t, d, h, w)
         return self.clock.join(clips, self.where)
 
 
