@@ -151,8 +151,10 @@ class TemporalConv(nn.Module):
         """Map frames (N*T, D, H, W) to the same."""
         clips = self.clock.split(x, self.where)  # (N, T, D, H, W)
         n, t, d, h, w = clips.shape
-        # Where x is channels-last, so are these maps, and nothing is copied.
-        maps = clips.transpose(1, 2).flatten(3)  # (N, D, T, H*W)
+        # Where x is channels-last, nothing here is copied. Shorter ways leave another stride where
+        # N or H*W is 1, and torch 2.15 then gives grouped float64 kernels a wrong gradient.
+        tokens = clips.permute(0, 1, 3, 4, 2).reshape(n, t, h * w, d)
+        maps = tokens.permute(0, 3, 1, 2)  # (N, D, T, H*W)
         kernel = self.weight[:, :, None].permute(0, 3, 1, 2)  # (D, D / groups, 3, 1)
         out = F.conv2d(maps, kernel, self.bias, padding=(1, 0), groups=self.groups)
         clips = out.transpose(1, 2).reshape(n, t, d, h, w)
